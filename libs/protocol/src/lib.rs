@@ -1,0 +1,1 @@
+//! entrenous-protocol

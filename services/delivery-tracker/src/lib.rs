@@ -1,0 +1,1 @@
+//! entrenous-delivery-tracker

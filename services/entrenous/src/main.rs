@@ -1,0 +1,3 @@
+//! entrenous
+
+fn main() {}

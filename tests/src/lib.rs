@@ -1,0 +1,1 @@
+//! entrenous-system-tests

@@ -1,0 +1,3 @@
+//! entrenous-loadgen
+
+fn main() {}
