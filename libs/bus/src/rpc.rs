@@ -1,0 +1,313 @@
+//! The request plane: own correlation table over one inbox per process.
+//!
+//! async-nats' own `request` keeps a slot for ever when no answer comes (nats-io/nats.rs issue 1617).
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Client, HeaderMap, Message, StatusCode};
+use bytes::Bytes;
+use entrenous_protocol::{
+    Code, Failure,
+    rpc::{Method, Reply},
+};
+use entrenous_runtime::{Shutdown, Tasks};
+use futures::StreamExt;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
+
+use crate::{Bus, BusError, ConnectionState, subjects};
+
+/// Header: how long the caller waits, in milliseconds from when it sent the request.
+const TIMEOUT_HEADER: &str = "Entrenous-Timeout-Ms";
+/// A request without the header is given this long.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+type Answer = Result<Bytes, BusError>;
+
+/// Requests that await their answer.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    client: Client,
+    inbox: String,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+}
+
+/// Removes a request from the table when its caller has gone, answered or not.
+struct Slot<'a> {
+    calls: &'a Calls,
+    number: u64,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.calls.take(self.number);
+    }
+}
+
+impl Calls {
+    pub(crate) async fn start(
+        client: Client,
+        service: &'static str,
+        state: &ConnectionState,
+    ) -> Result<Arc<Self>, BusError> {
+        let inbox = subjects::inbox(service, &format!("{:016x}", rand::random::<u64>()));
+        let answers =
+            client.subscribe(format!("{inbox}.*")).await.map_err(|error| BusError::Subscribe(error.into()))?;
+        let calls = Arc::new(Self { client, inbox, next: AtomicU64::new(1), waiting: Mutex::new(HashMap::new()) });
+        tokio::spawn(Arc::clone(&calls).route_answers(answers));
+        tokio::spawn(fail_when_interrupted(Arc::downgrade(&calls), state.clone()));
+        Ok(calls)
+    }
+
+    async fn route_answers(self: Arc<Self>, mut answers: async_nats::Subscriber) {
+        while let Some(message) = answers.next().await {
+            let Some(number) = message.subject.rsplit('.').next().and_then(|number| number.parse().ok()) else {
+                continue;
+            };
+            if let Some(waiting) = self.take(number) {
+                // A caller that has just gone needs no answer.
+                let _ = waiting.send(answer_of(message));
+            }
+        }
+    }
+
+    fn take(&self, number: u64) -> Option<oneshot::Sender<Answer>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
+    }
+
+    fn fail_all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for sender in waiting.into_values() {
+            let _ = sender.send(Err(BusError::Interrupted));
+        }
+    }
+
+    /// Sends a request and awaits its answer.
+    pub(crate) async fn request(
+        &self,
+        subject: String,
+        mut headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, BusError> {
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            // It would wait in the client's buffer and be carried out when nobody waits for it any more.
+            return Err(BusError::Interrupted);
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
+        let _slot = Slot { calls: self, number };
+        headers.insert(TIMEOUT_HEADER, timeout.as_millis().to_string());
+        let reply = format!("{}.{number}", self.inbox);
+        let answer = async {
+            self.client
+                .publish_with_reply_and_headers(subject, reply, headers, body)
+                .await
+                .map_err(|error| BusError::Publish(error.into()))?;
+            receiver.await.unwrap_or(Err(BusError::Interrupted))
+        };
+        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(BusError::Timeout))
+    }
+}
+
+async fn fail_when_interrupted(calls: std::sync::Weak<Calls>, state: ConnectionState) {
+    let mut known = state.interruptions();
+    loop {
+        known = state.interrupted_since(known).await;
+        match calls.upgrade() {
+            Some(calls) => calls.fail_all(),
+            None => return,
+        }
+    }
+}
+
+fn answer_of(message: Message) -> Answer {
+    match message.status {
+        Some(StatusCode::NO_RESPONDERS) => Err(BusError::NoResponders),
+        _ => Ok(message.payload),
+    }
+}
+
+/// When the caller of a request gives up.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// So long from now.
+    pub fn after(timeout: Duration) -> Self {
+        Self(Instant::now() + timeout)
+    }
+
+    /// What is left; zero when it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// The moment itself.
+    pub fn at(self) -> Instant {
+        self.0
+    }
+}
+
+/// How a method is served.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Requests handled at once; those above are answered `unavailable` at once, so that the caller asks elsewhere.
+    pub concurrency_max: usize,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { concurrency_max: 256 }
+    }
+}
+
+impl Bus {
+    /// Asks a service. Every method may be repeated without harm.
+    ///
+    /// # Errors
+    /// The service's answer; `unavailable` when nobody answers, the time is over or the connection broke (outcome
+    /// unknown); `internal` when the answer cannot be read.
+    pub async fn call<M: Method>(&self, request: &M::Request, timeout: Duration) -> Result<M::Response, Failure> {
+        let body = serde_json::to_vec(request).map_err(|error| internal::<M>(&error))?;
+        let answer = self
+            .calls
+            .request(subjects::rpc(M::SERVICE, M::NAME), HeaderMap::new(), body.into(), timeout)
+            .await
+            .map_err(|error| {
+                tracing::debug!(service = M::SERVICE, method = M::NAME, %error, "request failed");
+                Failure::unavailable(format!("{} does not answer", M::SERVICE))
+            })?;
+        match serde_json::from_slice::<Reply<M::Response>>(&answer).map_err(|error| internal::<M>(&error))? {
+            Reply::Ok(response) => Ok(response),
+            Reply::Err(failure) => Err(failure),
+        }
+    }
+
+    /// Serves a method on the service's queue group until the stop; requests under way then are finished.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn serve<M, H, F>(
+        &self,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+        options: ServeOptions,
+        handler: H,
+    ) -> Result<(), BusError>
+    where
+        M: Method + 'static,
+        H: Fn(M::Request, Deadline) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<M::Response, Failure>> + Send + 'static,
+    {
+        let requests = self
+            .client
+            .queue_subscribe(subjects::rpc(M::SERVICE, M::NAME), M::SERVICE.to_owned())
+            .await
+            .map_err(|error| BusError::Subscribe(error.into()))?;
+        // The subscription must stand at the server before the service says that it is ready.
+        self.client.flush().await.map_err(|error| BusError::Subscribe(error.into()))?;
+        let server = Server::<M, H> {
+            client: self.client.clone(),
+            tasks: tasks.clone(),
+            handler: Arc::new(handler),
+            slots: Arc::new(Semaphore::new(options.concurrency_max)),
+            method: std::marker::PhantomData,
+        };
+        tasks.spawn_vital(M::NAME, shutdown.clone(), server.run(requests, shutdown.clone()));
+        Ok(())
+    }
+}
+
+struct Server<M, H> {
+    client: Client,
+    tasks: Tasks,
+    handler: Arc<H>,
+    slots: Arc<Semaphore>,
+    method: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M, H, F> Server<M, H>
+where
+    M: Method + 'static,
+    H: Fn(M::Request, Deadline) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<M::Response, Failure>> + Send + 'static,
+{
+    async fn run(self, mut requests: async_nats::Subscriber, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = shutdown.triggered() => break,
+                message = requests.next() => match message {
+                    Some(message) => self.accept(message).await,
+                    None => return,
+                },
+            }
+        }
+        // Those that were handed to us before the server heard that we leave are answered too.
+        if requests.unsubscribe().await.is_ok() {
+            while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), requests.next()).await {
+                self.accept(message).await;
+            }
+        }
+    }
+
+    async fn accept(&self, message: Message) {
+        let Some(reply) = message.reply.clone() else {
+            return;
+        };
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            metrics::counter!("chat_errors_total", "type" => "rpc_overload", "severity" => "warning").increment(1);
+            let overload = encode::<M>(&Reply::Err(Failure::unavailable("overloaded")));
+            respond(&self.client, reply, overload).await;
+            return;
+        };
+        let deadline = Deadline::after(timeout_of(&message));
+        let (client, handler) = (self.client.clone(), Arc::clone(&self.handler));
+        self.tasks.spawn(async move {
+            let answer = match serde_json::from_slice::<M::Request>(&message.payload) {
+                Ok(request) => match handler(request, deadline).await {
+                    Ok(response) => Reply::Ok(response),
+                    Err(failure) => Reply::Err(failure),
+                },
+                Err(error) => Reply::Err(internal::<M>(&error)),
+            };
+            let answer = encode::<M>(&answer);
+            respond(&client, reply, answer).await;
+            drop(slot);
+        });
+    }
+}
+
+fn timeout_of(message: &Message) -> Duration {
+    let header = message.headers.as_ref().and_then(|headers| headers.get(TIMEOUT_HEADER));
+    header.and_then(|value| value.as_str().parse().ok()).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+}
+
+fn encode<M: Method>(answer: &Reply<M::Response>) -> Vec<u8> {
+    serde_json::to_vec(answer).unwrap_or_else(|error| {
+        serde_json::to_vec(&Reply::<M::Response>::Err(internal::<M>(&error))).unwrap_or_default()
+    })
+}
+
+async fn respond(client: &Client, reply: async_nats::Subject, answer: Vec<u8>) {
+    if let Err(error) = client.publish(reply, answer.into()).await {
+        tracing::debug!(%error, "an answer was not sent");
+    }
+}
+
+fn internal<M: Method>(error: &dyn std::error::Error) -> Failure {
+    tracing::error!(service = M::SERVICE, method = M::NAME, %error, "a request or answer cannot be read or written");
+    Failure::new(Code::Internal, "")
+}

@@ -1,0 +1,284 @@
+//! WebSocket frames: parsing what clients send, printing what the server sends (entries print themselves).
+
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use std::collections::HashMap;
+
+use crate::{Code, Failure, Limits, NewMessage, message::MessageFields};
+
+/// A frame from a client whose payload has been checked.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are the wire's")]
+pub enum ClientFrame {
+    /// A token: first frame, or a renewal.
+    Authenticate { token: String },
+    /// A message to a person.
+    ChatMessage { to: UserId, message: Box<NewMessage> },
+    /// A message into a conversation.
+    GroupMessage { conversation_id: ConversationId, message: Box<NewMessage> },
+    /// Everything up to `seq` is on this device.
+    DeliveryReceipt { conversation_id: ConversationId, seq: u64 },
+    /// Lifts `unsubscribe`.
+    Subscribe { conversation_ids: Vec<ConversationId> },
+    /// Pauses conversations.
+    Unsubscribe { conversation_ids: Vec<ConversationId> },
+    /// Where to begin.
+    Sync(SyncRequest),
+    /// Asks for a `pong`.
+    Ping,
+}
+
+/// Payload of `sync`.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub struct SyncRequest {
+    /// Per conversation the last seq that the client has.
+    #[serde(default)]
+    pub cursors: HashMap<ConversationId, u64>,
+    /// Where conversations without a cursor begin; absent: after what the device acknowledged.
+    #[serde(default)]
+    pub from: Option<SyncFrom>,
+    /// Entries a conversation.
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// Where conversations without a cursor begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncFrom {
+    /// At the head.
+    Now,
+    /// At the first entry that the user may read.
+    Start,
+}
+
+/// A frame that could not be taken, with the id to answer to.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The client's id, where one could be read.
+    pub id: Option<EntryId>,
+    /// Why.
+    pub failure: Failure,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    r#type: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    meta: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct ClientMeta {
+    #[serde(default)]
+    target_id: Option<uuid::Uuid>,
+}
+
+/// Reads one frame: the envelope, then the payload of its type.
+///
+/// # Errors
+/// `invalid_request` for what is malformed or not valid, `unknown_type`, `too_large`; each with the client's id where
+/// one could be read. The connection goes on.
+pub fn parse(text: &str, limits: &Limits) -> Result<(Option<EntryId>, ClientFrame), Rejected> {
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| Rejected {
+        id: None,
+        failure: Failure::new(Code::Malformed, format!("not a frame: {error}")),
+    })?;
+    let id = match envelope.id.map(RawValue::get) {
+        None | Some("null") => None,
+        Some(raw) => Some(
+            serde_json::from_str::<EntryId>(raw)
+                .map_err(|_| Rejected { id: None, failure: Failure::invalid("id", "must be a UUID") })?,
+        ),
+    };
+    match parse_payload(&envelope, id, limits) {
+        Ok(frame) => Ok((id, frame)),
+        Err(failure) => Err(Rejected { id, failure }),
+    }
+}
+
+fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) -> Result<ClientFrame, Failure> {
+    #[derive(Deserialize)]
+    struct Authenticate {
+        token: String,
+    }
+    #[derive(Deserialize)]
+    struct Receipt {
+        conversation_id: ConversationId,
+        seq: u64,
+    }
+    #[derive(Deserialize)]
+    struct Conversations {
+        conversation_ids: Vec<ConversationId>,
+    }
+    let Some(r#type) = envelope.r#type.as_deref() else {
+        return Err(Failure::invalid("type", "is required"));
+    };
+    Ok(match r#type {
+        "authenticate" => ClientFrame::Authenticate { token: payload::<Authenticate>(envelope)?.token },
+        "chat_message" => {
+            ClientFrame::ChatMessage { to: target(envelope)?.into(), message: Box::new(message(envelope, id, limits)?) }
+        }
+        "group_message" => ClientFrame::GroupMessage {
+            conversation_id: target(envelope)?.into(),
+            message: Box::new(message(envelope, id, limits)?),
+        },
+        "delivery_receipt" => {
+            let Receipt { conversation_id, seq } = payload(envelope)?;
+            ClientFrame::DeliveryReceipt { conversation_id, seq }
+        }
+        "subscribe" => {
+            ClientFrame::Subscribe { conversation_ids: payload::<Conversations>(envelope)?.conversation_ids }
+        }
+        "unsubscribe" => {
+            ClientFrame::Unsubscribe { conversation_ids: payload::<Conversations>(envelope)?.conversation_ids }
+        }
+        "sync" => ClientFrame::Sync(payload(envelope)?),
+        "ping" => ClientFrame::Ping,
+        _ => {
+            return Err(Failure::new(Code::UnknownType, "this server does not know the frame's type"));
+        }
+    })
+}
+
+fn payload<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>) -> Result<T, Failure> {
+    let raw = envelope.payload.map_or("{}", RawValue::get);
+    serde_json::from_str(raw).map_err(|error| Failure::invalid("payload", describe(&error)))
+}
+
+/// What serde says, without the value that it quotes: that is the client's and may be private.
+pub fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(": ") {
+        Some((kind, rest)) if kind.starts_with("invalid") => {
+            let expected = rest.split_once(", expected ").map_or("", |(_, expected)| expected);
+            format!("{kind}, expected {expected}")
+        }
+        _ => text,
+    }
+}
+
+fn message(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) -> Result<NewMessage, Failure> {
+    let id = id.ok_or_else(|| Failure::invalid("id", "is required"))?;
+    payload::<MessageFields>(envelope)?.check(id, limits)
+}
+
+fn target(envelope: &Envelope<'_>) -> Result<uuid::Uuid, Failure> {
+    let meta: ClientMeta = match envelope.meta {
+        Some(raw) => serde_json::from_str(raw.get()).map_err(|error| Failure::invalid("meta", describe(&error)))?,
+        None => ClientMeta::default(),
+    };
+    meta.target_id.ok_or_else(|| Failure::invalid("meta.target_id", "is required"))
+}
+
+fn print(r#type: &str, id: Option<EntryId>, payload: &serde_json::Value) -> String {
+    json!({"type": r#type, "id": id, "payload": payload, "meta": {}}).to_string()
+}
+
+/// First frame on every connection.
+pub fn connected(
+    connection_id: ConnectionId,
+    user_id: UserId,
+    device_id: DeviceId,
+    heartbeat_interval_ms: u64,
+    server_time: Timestamp,
+    incarnation: &str,
+) -> String {
+    let payload = json!({
+        "event": "connected", "connection_id": connection_id, "user_id": user_id, "device_id": device_id,
+        "heartbeat_interval_ms": heartbeat_interval_ms, "server_time": server_time, "incarnation": incarnation,
+    });
+    print("connection_event", None, &payload)
+}
+
+/// The access token ends soon.
+pub fn token_expiring(expires_in_ms: u64) -> String {
+    print("connection_event", None, &json!({"event": "token_expiring", "expires_in_ms": expires_in_ms}))
+}
+
+/// A planned stop.
+pub fn draining(reconnect_after_ms: u64) -> String {
+    print("connection_event", None, &json!({"event": "draining", "reconnect_after_ms": reconnect_after_ms}))
+}
+
+/// The server is not sure to be up to date (`true`), or is again (`false`).
+pub fn degraded(is_degraded: bool) -> String {
+    print("connection_event", None, &json!({"event": if is_degraded { "degraded" } else { "restored" }}))
+}
+
+/// A stored entry is acknowledged.
+pub fn ack_entry(id: EntryId, conversation_id: ConversationId, seq: u64, sent_at: Timestamp) -> String {
+    #[derive(Serialize)]
+    struct Payload {
+        conversation_id: ConversationId,
+        seq: u64,
+        sent_at: Timestamp,
+    }
+    #[derive(Serialize)]
+    struct Ack {
+        r#type: &'static str,
+        id: EntryId,
+        payload: Payload,
+        meta: Empty,
+    }
+    let ack = Ack { r#type: "ack", id, payload: Payload { conversation_id, seq, sent_at }, meta: Empty {} };
+    serde_json::to_string(&ack).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+/// Anything else is acknowledged.
+pub fn ack(id: EntryId) -> String {
+    print("ack", Some(id), &json!({}))
+}
+
+/// Answer to `ping`.
+pub fn pong(id: Option<EntryId>) -> String {
+    print("pong", id, &json!({}))
+}
+
+/// The periodic sign of life; `digest` as docs/protocol.md, section 3, defines it.
+pub fn heartbeat(digest: Option<u64>, device_seq: u64) -> String {
+    let payload = match digest {
+        Some(digest) => json!({"digest": format!("{digest:016x}"), "device_seq": device_seq}),
+        None => json!({"device_seq": device_seq}),
+    };
+    print("heartbeat", None, &payload)
+}
+
+/// `notification` `conversation_joined`.
+pub fn conversation_joined(conversation_id: ConversationId, seq: u64) -> String {
+    let payload = json!({"event": "conversation_joined", "conversation_id": conversation_id, "seq": seq});
+    print("notification", None, &payload)
+}
+
+/// `notification` `conversation_left`.
+pub fn conversation_left(conversation_id: ConversationId, seq: u64) -> String {
+    let payload = json!({"event": "conversation_left", "conversation_id": conversation_id, "seq": seq});
+    print("notification", None, &payload)
+}
+
+/// One conversation in `sync_complete`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the wire's; docs/protocol.md, section 3, explains them")]
+pub struct SyncedConversation {
+    pub conversation_id: ConversationId,
+    pub first_seq: u64,
+    pub starts_at: u64,
+    pub last_seq: u64,
+    pub sent_up_to: u64,
+    pub has_more: bool,
+}
+
+/// Everything up to the moment of the `sync` has been sent, or `has_more` says where it has not.
+pub fn sync_complete(id: Option<EntryId>, conversations: &[SyncedConversation], device_last_seq: u64) -> String {
+    let payload = json!({"conversations": conversations, "device_messages": {"last_seq": device_last_seq}});
+    print("sync_complete", id, &payload)
+}

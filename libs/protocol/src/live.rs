@@ -1,0 +1,194 @@
+//! The live plane's message: a fixed preamble, then what clients get, byte for byte.
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 1 | version, 1 |
+//! | 1 | 1 | [`LiveKind`] |
+//! | 2 | 2 | flags |
+//! | 4 | 4 | reserved, 0 |
+//! | 8 | 8 | publisher: drawn at its start |
+//! | 16 | 8 | the publisher's number in this shard: 1, 2, 3, … |
+//! | 24 | 16 | conversation or user |
+//! | 40 | 8 | seq, 0 where there is none |
+//! | 48 | 8 | origin: the connection that sent it, 0 where there is none |
+//! | 56 | 8 | incarnation of the store |
+//!
+//! Numbers are big-endian. A reader skips versions and kinds that it does not know.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::entry::ConversationKind;
+
+/// Length of the preamble in bytes.
+pub const PREAMBLE_BYTES: usize = 64;
+/// Number of live shards. Every process of a deployment must agree.
+pub const LIVE_SHARDS: u16 = 1_024;
+const VERSION: u8 = 1;
+/// Flag: a `member` entry, so that a gateway looks into it.
+pub const FLAG_MEMBER: u16 = 1;
+
+/// What follows the preamble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveKind {
+    /// A log entry's frame.
+    Entry,
+    /// A [`UserNotice`] in JSON, about a user's connections.
+    UserNotice,
+}
+
+/// The fixed head of a live message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table of the module explains them")]
+pub struct Preamble {
+    pub kind: LiveKind,
+    pub flags: u16,
+    pub publisher: u64,
+    pub number: u64,
+    pub subject: Uuid,
+    pub seq: u64,
+    pub origin: u64,
+    pub incarnation: u64,
+}
+
+/// A live message that was read.
+#[derive(Debug, Clone)]
+pub struct LiveMessage {
+    /// The head.
+    pub preamble: Preamble,
+    /// What clients get; shares the memory of the message.
+    pub body: Bytes,
+}
+
+/// What a user's connections must hear that is no entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum UserNotice {
+    /// The user is a member of a conversation from `joined_seq` on.
+    ConversationJoined {
+        /// Which.
+        conversation_id: ConversationId,
+        /// What it is.
+        kind: ConversationKind,
+        /// The first seq that the membership covers.
+        joined_seq: u64,
+    },
+    /// These logins have ended: their connections close with 4503.
+    LoginsEnded {
+        /// Which.
+        login_ids: Vec<LoginId>,
+    },
+    /// A device connected: its connections with a lower number close with 4509.
+    DeviceConnected {
+        /// Which.
+        device_id: DeviceId,
+        /// Grows per device.
+        connection_no: u64,
+    },
+}
+
+/// The `origin` of a connection: the random half of its id, never 0.
+pub fn origin_of(connection_id: ConnectionId) -> u64 {
+    connection_id.as_uuid().as_u64_pair().1
+}
+
+/// The live shard of a conversation or user. Part of the wire: FNV-1a over the 16 bytes, modulo [`LIVE_SHARDS`].
+pub fn shard_of(id: Uuid) -> u16 {
+    stable_hash(id, LIVE_SHARDS)
+}
+
+/// FNV-1a over an id, modulo `buckets`; the same in every process and version.
+///
+/// Source: <http://www.isthe.com/chongo/tech/comp/fnv/>, 64 bits.
+pub fn stable_hash(id: Uuid, buckets: u16) -> u16 {
+    let hash = id
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    // The low bits of FNV-1a are its weakest: fold the high ones in.
+    u16::try_from((hash ^ (hash >> 32)) % u64::from(buckets.max(1))).unwrap_or_default()
+}
+
+impl Preamble {
+    /// The whole message: preamble, then body.
+    pub fn encode(&self, body: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(PREAMBLE_BYTES + body.len());
+        out.put_u8(VERSION);
+        out.put_u8(match self.kind {
+            LiveKind::Entry => 1,
+            LiveKind::UserNotice => 2,
+        });
+        out.put_u16(self.flags);
+        out.put_u32(0);
+        out.put_u64(self.publisher);
+        out.put_u64(self.number);
+        out.put_slice(self.subject.as_bytes());
+        out.put_u64(self.seq);
+        out.put_u64(self.origin);
+        out.put_u64(self.incarnation);
+        out.put_slice(body);
+        out.freeze()
+    }
+}
+
+impl LiveMessage {
+    /// Reads a message; `None` for one that is too short, or of a version or kind that this build does not know.
+    pub fn decode(message: &Bytes) -> Option<Self> {
+        let head = message.get(..PREAMBLE_BYTES)?;
+        let number = |at: usize| -> Option<u64> { Some(u64::from_be_bytes(head.get(at..at + 8)?.try_into().ok()?)) };
+        if *head.first()? != VERSION {
+            return None;
+        }
+        let kind = match *head.get(1)? {
+            1 => LiveKind::Entry,
+            2 => LiveKind::UserNotice,
+            _ => return None,
+        };
+        let preamble = Preamble {
+            kind,
+            flags: u16::from_be_bytes(head.get(2..4)?.try_into().ok()?),
+            publisher: number(8)?,
+            number: number(16)?,
+            subject: Uuid::from_slice(head.get(24..40)?).ok()?,
+            seq: number(40)?,
+            origin: number(48)?,
+            incarnation: number(56)?,
+        };
+        Some(Self { preamble, body: message.slice(PREAMBLE_BYTES..) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_what_it_encoded_and_nothing_else() {
+        let preamble = Preamble {
+            kind: LiveKind::Entry,
+            flags: FLAG_MEMBER,
+            publisher: 1,
+            number: 2,
+            subject: Uuid::from_u128(3),
+            seq: 4,
+            origin: 5,
+            incarnation: u64::MAX,
+        };
+        let message = preamble.encode(b"{}");
+        let decoded = LiveMessage::decode(&message).unwrap();
+        assert_eq!((decoded.preamble, decoded.body.as_ref()), (preamble, b"{}".as_ref()));
+        assert!(LiveMessage::decode(&message.slice(..PREAMBLE_BYTES - 1)).is_none());
+        let mut newer = message.to_vec();
+        newer[0] = 2;
+        assert!(LiveMessage::decode(&newer.into()).is_none());
+    }
+
+    #[test]
+    fn shards_are_part_of_the_wire() {
+        assert_eq!(shard_of(Uuid::nil()), shard_of(Uuid::nil()));
+        let used: std::collections::HashSet<_> = (0..20_000).map(|n| shard_of(Uuid::from_u128(n))).collect();
+        assert!(used.len() > 1_000, "{}", used.len());
+    }
+}

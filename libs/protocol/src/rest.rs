@@ -1,0 +1,219 @@
+//! REST bodies. Field names are the wire's; docs/protocol.md explains them.
+#![expect(missing_docs, reason = "the names are the wire's and docs/protocol.md explains them")]
+
+use entrenous_model::{ConversationId, DeviceId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::entry::{ConversationKind, Encryption, Role};
+
+/// Any list.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub has_more: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A list that is whole.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, has_more: false, next: None }
+    }
+}
+
+#[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct Register {
+    pub username: String,
+    pub password: String,
+    pub email: Option<String>,
+    pub display_name: Option<String>,
+}
+
+#[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct Login {
+    pub username: String,
+    pub password: String,
+    pub device: LoginDevice,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct LoginDevice {
+    pub id: Option<DeviceId>,
+    pub name: String,
+    pub platform: Option<String>,
+}
+
+#[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct Refresh {
+    pub refresh_token: String,
+}
+
+#[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct ChangePassword {
+    pub current_password: String,
+    pub new_password: String,
+}
+
+/// Answer to login and refresh.
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Tokens {
+    pub access_token: String,
+    pub refresh_token: String,
+    pub token_type: String,
+    pub expires_in: u64,
+    pub user: User,
+    pub device_id: DeviceId,
+}
+
+/// One's own profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct User {
+    pub id: UserId,
+    pub username: String,
+    pub display_name: Option<String>,
+    pub email: Option<String>,
+    pub role: UserRole,
+    pub created_at: Timestamp,
+}
+
+/// What everybody may see of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Profile {
+    pub id: UserId,
+    pub username: String,
+    pub display_name: Option<String>,
+    pub created_at: Timestamp,
+}
+
+impl From<User> for Profile {
+    fn from(user: User) -> Self {
+        Self { id: user.id, username: user.username, display_name: user.display_name, created_at: user.created_at }
+    }
+}
+
+/// What an account may do on the whole server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UserRole {
+    #[default]
+    User,
+    Moderator,
+    Admin,
+}
+
+/// `PATCH /users/me`. A field that is absent stays; `null` clears.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ProfilePatch {
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub display_name: Option<Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub email: Option<Option<String>>,
+}
+
+/// Tells `null` from absent.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Device {
+    pub id: DeviceId,
+    pub name: String,
+    pub platform: Option<String>,
+    pub created_at: Timestamp,
+    pub last_login_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct CreateConversation {
+    pub kind: ConversationKind,
+    #[serde(default)]
+    pub encryption: Encryption,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    #[schema(value_type = Object)]
+    pub metadata: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub members: Vec<UserId>,
+    #[serde(default)]
+    pub history_visible: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Conversation {
+    pub id: ConversationId,
+    pub kind: ConversationKind,
+    pub encryption: Encryption,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+    pub created_by: UserId,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub is_public: bool,
+    pub posting: Posting,
+    pub history_visible: bool,
+    pub retention_seconds: Option<u64>,
+    pub slow_mode_seconds: Option<u64>,
+    pub max_members: u32,
+    pub member_count: u32,
+    pub epoch: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub role: Role,
+    #[schema(value_type = Object)]
+    pub settings: Map<String, Value>,
+    pub read_seq: u64,
+    pub unread_count: u64,
+    #[schema(value_type = Object)]
+    pub last_entry: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Profile>,
+}
+
+/// Who may post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Posting {
+    Everyone,
+    Moderators,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Member {
+    pub user_id: UserId,
+    pub role: Role,
+    pub joined_at: Timestamp,
+    pub joined_seq: u64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct AddMember {
+    pub user_id: UserId,
+    pub role: Option<Role>,
+}
+
+/// `PATCH …/members/{user_id}`: the role of another, or one's own settings.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct MemberPatch {
+    pub role: Option<Role>,
+    #[schema(value_type = Object)]
+    pub settings: Option<Map<String, Value>>,
+}
+
+/// RFC 9457 body, for the documentation; [`crate::Failure::problem`] makes it.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    pub r#type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    pub code: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<crate::FieldError>,
+}

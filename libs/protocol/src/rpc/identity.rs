@@ -1,0 +1,101 @@
+//! What the identity service answers.
+#![expect(missing_docs, reason = "fields are named like those of docs/protocol.md")]
+
+use entrenous_model::{DeviceId, LoginId, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::{Done, methods};
+use crate::rest::{Device, LoginDevice, ProfilePatch, Register, Tokens, User};
+
+methods! { "identity" {
+    /// Makes an account. `conflict` when the name is taken.
+    RegisterUser = "register": Register => User;
+    /// Signs in on a device. `unauthenticated`, `rate_limited`, `not_found` (device), `too_large` (devices).
+    Login = "login": LoginRequest => LoginGranted;
+    /// Trades a refresh token. `unauthenticated`, `refresh_token_reused`.
+    RefreshLogin = "refresh": RefreshRequest => Tokens;
+    /// Ends a login.
+    Logout = "logout": LogoutRequest => Done;
+    /// Ends every other login of the user. `forbidden`, `rate_limited`.
+    ChangePassword = "change_password": ChangePasswordRequest => Done;
+    /// Users by id, in no order; unknown ids are left out. At most [`USERS_MAX`].
+    Users = "users": UsersRequest => Vec<User>;
+    /// A user by name, compared without case.
+    FindUser = "find_user": FindUserRequest => Option<User>;
+    /// Changes one's own profile.
+    UpdateProfile = "update_profile": UpdateProfileRequest => User;
+    /// One's own devices, oldest first.
+    ListDevices = "list_devices": ListDevicesRequest => Vec<Device>;
+    /// Removes a device and ends its logins. `not_found`.
+    DeleteDevice = "delete_device": DeleteDeviceRequest => Done;
+    /// The public keys of access tokens (RFC 7517).
+    Jwks = "jwks": Done => serde_json::Value;
+    /// Logins that ended within the life of an access token and a minute.
+    RevokedLogins = "revoked_logins": Done => Vec<LoginId>;
+}}
+
+/// Ids in one request of [`Users`].
+pub const USERS_MAX: usize = 1_000;
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LoginRequest {
+    pub username: String,
+    pub password: String,
+    pub device: LoginDevice,
+    /// The client's address, for the limit on failed logins.
+    pub address: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LoginGranted {
+    pub tokens: Tokens,
+    /// The device was added by this login.
+    pub is_new_device: bool,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RefreshRequest {
+    pub refresh_token: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogoutRequest {
+    pub user_id: UserId,
+    pub login_id: LoginId,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ChangePasswordRequest {
+    pub user_id: UserId,
+    pub login_id: LoginId,
+    pub current_password: String,
+    pub new_password: String,
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UsersRequest {
+    pub ids: Vec<UserId>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FindUserRequest {
+    pub username: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpdateProfileRequest {
+    pub user_id: UserId,
+    pub patch: ProfilePatch,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListDevicesRequest {
+    pub user_id: UserId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeleteDeviceRequest {
+    pub user_id: UserId,
+    pub device_id: DeviceId,
+}

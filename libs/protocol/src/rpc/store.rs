@@ -1,0 +1,280 @@
+//! What the message store answers.
+#![expect(missing_docs, reason = "fields are named like those of docs/protocol.md and design words of ARCHITECTURE.md")]
+
+use std::collections::HashMap;
+
+use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::methods;
+use crate::{
+    Failure, NewMessage,
+    entry::{ConversationKind, EntryKind, Role},
+    rest::{Conversation, CreateConversation, Member, Page},
+};
+
+methods! { "message-store" {
+    /// Appends a batch of messages. One result each, in the order of the request. At most [`APPEND_MAX`] messages.
+    Append = "append": AppendRequest => AppendResponse;
+    /// Makes a conversation, or finds the direct one that exists.
+    Create = "create": CreateRequest => CreateResponse;
+    /// One conversation as its member sees it. `read_seq` and `unread_count` are left 0: the caller composes them.
+    GetConversation = "get_conversation": ConversationRequest => Conversation;
+    /// Own conversations, latest activity first.
+    ListConversations = "list_conversations": ListConversationsRequest => Page<Conversation>;
+    /// The members, by id.
+    ListMembers = "list_members": ConversationRequest => Vec<Member>;
+    /// Adds somebody; already a member: the same answer. `not_found` (user, conversation), `forbidden`, `too_large`.
+    AddMember = "add_member": AddMemberRequest => Member;
+    /// Removes somebody, or leaves.
+    RemoveMember = "remove_member": RemoveMemberRequest => super::Done;
+    /// History: messages only.
+    History = "history": HistoryRequest => Page<Box<RawValue>>;
+    /// One message, as history shows it.
+    GetMessage = "get_message": GetMessageRequest => Box<RawValue>;
+    /// Ranges of logs, ready to be sent.
+    ReadRanges = "read_ranges": ReadRangesRequest => Vec<RangeRead>;
+    /// All that a `sync` needs to know of a user, read on one snapshot.
+    ReadMemberships = "memberships": MembershipsRequest => Memberships;
+    /// Heads of conversations; unknown ones are left out. At most [`HEADS_MAX`].
+    Heads = "heads": HeadsRequest => Vec<Head>;
+    /// New connections: one answer each, in the order of the request. At most [`ATTACH_MAX`].
+    Attach = "attach": AttachRequest => AttachResponse;
+    /// Notes when a device was added, so that its first `sync` knows where to begin. Doing it twice changes nothing.
+    AddDevice = "add_device": AddDeviceRequest => super::Done;
+}}
+
+/// Messages in one batch.
+pub const APPEND_MAX: usize = 512;
+/// Bytes of content in one batch, beyond its first message.
+pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Conversations in one request of [`Heads`].
+pub const HEADS_MAX: usize = 10_000;
+/// Connections in one request of [`Attach`].
+pub const ATTACH_MAX: usize = 1_000;
+/// Ranges in one request of [`ReadRanges`].
+pub const RANGES_MAX: usize = 1_000;
+/// For how long somebody removed is told at `sync`.
+pub const LEFT_TOLD_DAYS: u64 = 30;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AppendRequest {
+    pub messages: Vec<AppendMessage>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppendMessage {
+    pub conversation_id: ConversationId,
+    /// Set for `chat_message`: the other person; the direct conversation is made at need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_with: Option<UserId>,
+    pub sender_id: UserId,
+    pub sender_device_id: DeviceId,
+    /// [`crate::live::origin_of`] the connection that sent it, 0 where it came by REST.
+    pub origin: u64,
+    pub message: NewMessage,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AppendResponse {
+    pub results: Vec<AppendResult>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppendResult {
+    /// Committed, now or by an earlier request with the same id.
+    Stored(Stored),
+    /// The conversation is locked by others; nothing was stored. Try again, with its later messages behind it.
+    Busy,
+    /// Not stored.
+    Refused(Failure),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    pub seq: u64,
+    pub sent_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    /// An earlier request had stored it.
+    pub is_repeat: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CreateRequest {
+    pub caller: UserId,
+    pub conversation: CreateConversation,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CreateResponse {
+    pub conversation: Conversation,
+    /// False for a direct conversation that existed.
+    pub is_new: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct ConversationRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListConversationsRequest {
+    pub caller: UserId,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddMemberRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub role: Option<Role>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemoveMemberRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct HistoryRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub position: HistoryPosition,
+    pub limit: u32,
+}
+
+/// Which page of history; seqs are not included, but for `Around`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryPosition {
+    Latest,
+    Before(u64),
+    After(u64),
+    Around(u64),
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GetMessageRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub message_id: EntryId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadRangesRequest {
+    /// Whose rights count; none when a gateway repairs a gap for all its connections.
+    pub reader: Option<UserId>,
+    pub ranges: Vec<Range>,
+    /// Bytes of all frames together; a range that does not fit any more has `has_more`. At least one entry is given.
+    pub bytes_max: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    pub conversation_id: ConversationId,
+    /// The first entry given is the one after this seq (and after what may not be read).
+    pub after: u64,
+    pub limit: u32,
+}
+
+/// What was read of one range; the answers stand in the order of the request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RangeRead {
+    pub conversation_id: ConversationId,
+    /// False: no such conversation, or not (any more) for this reader; everything else is then empty.
+    pub is_readable: bool,
+    pub entries: Vec<LogEntry>,
+    /// The first seq that is kept.
+    pub first_seq: u64,
+    /// The first seq that this reader may read.
+    pub readable_from: u64,
+    /// The head on the same snapshot as the entries.
+    pub last_seq: u64,
+    pub has_more: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogEntry {
+    pub seq: u64,
+    pub id: EntryId,
+    pub kind: EntryKind,
+    pub sender_device_id: Option<DeviceId>,
+    /// As clients get it.
+    pub frame: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MembershipsRequest {
+    pub user_id: UserId,
+    pub device_id: DeviceId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Memberships {
+    pub membership_version: u64,
+    pub conversations: Vec<Membership>,
+    /// Conversations that the user left or was removed from in the last [`LEFT_TOLD_DAYS`]: conversation and left seq.
+    pub left: Vec<(ConversationId, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    pub conversation_id: ConversationId,
+    pub kind: ConversationKind,
+    /// The first seq that this user may read.
+    pub readable_from: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    /// The head when the device was added, or `joined_seq - 1` where that is later.
+    pub device_start_seq: u64,
+    /// Something after `device_start_seq` mentions the user.
+    #[serde(default)]
+    pub has_mention: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeadsRequest {
+    pub conversation_ids: Vec<ConversationId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub conversation_id: ConversationId,
+    pub last_seq: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachRequest {
+    pub connections: Vec<Attaching>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attaching {
+    pub user_id: UserId,
+    pub device_id: DeviceId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachResponse {
+    /// Changes only when the database was restored from a backup.
+    pub incarnation: u64,
+    /// Grows per device: the connection with the higher number is the newer one.
+    pub connection_nos: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct AddDeviceRequest {
+    pub user_id: UserId,
+    pub device_id: DeviceId,
+}
+
+/// Cursors by conversation, as `sync` has them.
+pub type Cursors = HashMap<ConversationId, u64>;
