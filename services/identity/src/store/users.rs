@@ -1,0 +1,147 @@
+//! Accounts.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use entrenous_model::{Timestamp, UserId};
+use entrenous_protocol::rest::{ProfilePatch, User, UserRole};
+use uuid::Uuid;
+
+use super::{observe, schema::users};
+
+/// An account. Holds the password's hash: has no `Debug`.
+#[derive(Clone, Queryable, Selectable)]
+#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
+pub(crate) struct UserRow {
+    pub(crate) id: Uuid,
+    pub(crate) username: String,
+    pub(crate) display_name: Option<String>,
+    pub(crate) email: Option<String>,
+    pub(crate) role: String,
+    pub(crate) password_hash: String,
+    pub(crate) password_version: i32,
+    pub(crate) suspended_at: Option<DateTime<Utc>>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+impl UserRow {
+    /// What the account may do.
+    pub(crate) fn role(&self) -> UserRole {
+        match self.role.as_str() {
+            "admin" => UserRole::Admin,
+            "moderator" => UserRole::Moderator,
+            _ => UserRole::User,
+        }
+    }
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: row.id.into(),
+            role: row.role(),
+            username: row.username,
+            display_name: row.display_name,
+            email: row.email,
+            created_at: row.created_at.into(),
+        }
+    }
+}
+
+/// A new account; the name in lower case.
+#[derive(Insertable)]
+#[diesel(table_name = users)]
+pub(crate) struct NewUser {
+    pub(crate) id: Uuid,
+    pub(crate) username: String,
+    pub(crate) display_name: Option<String>,
+    pub(crate) email: Option<String>,
+    pub(crate) password_hash: String,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+/// Adds an account; `None` when the name is taken.
+pub(crate) async fn insert(connection: &mut AsyncPgConnection, user: &NewUser) -> QueryResult<Option<UserRow>> {
+    let statement = diesel::insert_into(users::table)
+        .values(user)
+        .on_conflict(users::username)
+        .do_nothing()
+        .returning(UserRow::as_returning());
+    observe("insert_user", async { statement.get_result(connection).await.optional() }).await
+}
+
+/// The account with a name in lower case.
+pub(crate) async fn find_by_name(connection: &mut AsyncPgConnection, username: &str) -> QueryResult<Option<UserRow>> {
+    let query = users::table.filter(users::username.eq(username)).select(UserRow::as_select());
+    observe("find_user", async { query.first(connection).await.optional() }).await
+}
+
+/// The account with an id.
+pub(crate) async fn find(connection: &mut AsyncPgConnection, user_id: UserId) -> QueryResult<Option<UserRow>> {
+    let query = users::table.find(user_id.as_uuid()).select(UserRow::as_select());
+    observe("find_user", async { query.first(connection).await.optional() }).await
+}
+
+/// The account with an id, locked: its logins, devices and password do not change until the transaction ends.
+pub(crate) async fn lock(connection: &mut AsyncPgConnection, user_id: UserId) -> QueryResult<Option<UserRow>> {
+    let query = users::table.find(user_id.as_uuid()).select(UserRow::as_select()).for_no_key_update();
+    query.first(connection).await.optional()
+}
+
+/// The accounts with these ids, in no order.
+pub(crate) async fn list(connection: &mut AsyncPgConnection, ids: &[UserId]) -> QueryResult<Vec<UserRow>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+    let query = users::table.filter(users::id.eq_any(ids)).select(UserRow::as_select());
+    observe("list_users", query.load(connection)).await
+}
+
+#[derive(AsChangeset)]
+#[diesel(table_name = users)]
+#[expect(clippy::option_option, reason = "absent stays, null clears")]
+struct ProfileChange {
+    display_name: Option<Option<String>>,
+    email: Option<Option<String>>,
+    updated_at: DateTime<Utc>,
+}
+
+/// Changes a profile; `None` when there is no such user.
+pub(crate) async fn update_profile(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    patch: ProfilePatch,
+    now: Timestamp,
+) -> QueryResult<Option<UserRow>> {
+    let change = ProfileChange { display_name: patch.display_name, email: patch.email, updated_at: now.as_datetime() };
+    let statement = diesel::update(users::table.find(user_id.as_uuid())).set(change).returning(UserRow::as_returning());
+    observe("update_profile", async { statement.get_result(connection).await.optional() }).await
+}
+
+/// Keeps a new hash of the same password.
+pub(super) async fn renew_hash(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    password_hash: &str,
+) -> QueryResult<usize> {
+    diesel::update(users::table.find(user_id.as_uuid()))
+        .set(users::password_hash.eq(password_hash))
+        .execute(connection)
+        .await
+}
+
+/// Keeps the hash of another password.
+pub(super) async fn change_password(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    password_hash: &str,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(users::table.find(user_id.as_uuid()))
+        .set((
+            users::password_hash.eq(password_hash),
+            users::password_version.eq(users::password_version + 1),
+            users::updated_at.eq(now.as_datetime()),
+        ))
+        .execute(connection)
+        .await
+}

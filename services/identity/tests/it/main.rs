@@ -1,0 +1,12 @@
+//! The identity service over a real PostgreSQL and a real nats-server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod devices;
+mod fixture;
+mod keys;
+mod limits;
+mod login;
+mod operation;
+mod password;
+mod refresh;
+mod users;
