@@ -1,1 +1,21 @@
-//! entrenous-message-store
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod domain;
+mod error;
+mod metrics;
+mod publish;
+mod rpc;
+mod service;
+pub mod store;
+
+pub use config::Config;
+pub use domain::digest;
+pub use service::{Service, run};
+
+/// The service's name: in subjects, in its user on NATS, in logs.
+pub const SERVICE: &str = "message-store";
+
+/// The migrations of schema `messaging`.
+pub const MIGRATIONS: diesel_migrations::EmbeddedMigrations =
+    diesel_migrations::embed_migrations!("../../migrations/message-store");

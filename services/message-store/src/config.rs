@@ -1,0 +1,32 @@
+//! Settings of the message store.
+
+use std::num::NonZeroU32;
+
+use entrenous_bus::NatsConfig;
+use entrenous_config::Secret;
+use entrenous_db::DbConfig;
+use entrenous_runtime::ProcessConfig;
+
+/// Settings of the message store.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "message-store", about = "Entrenous message store: conversations, members, and their logs")]
+pub struct Config {
+    /// Key of the digests by which a repeated message is recognised: 32 random bytes in base64. Every replica has the same; another key makes the repeats of earlier messages look like other messages.
+    #[arg(long, env)]
+    pub entry_digest_key: Secret,
+    /// Members of a group, at most. Groups that exist keep the limit that they were made with.
+    #[arg(long, env, default_value = "1000")]
+    pub group_members_max: NonZeroU32,
+    /// Groups and channels that a user owns or is in, at most.
+    #[arg(long, env, default_value = "100")]
+    pub conversations_per_user_max: NonZeroU32,
+    /// The database.
+    #[command(flatten)]
+    pub db: DbConfig,
+    /// NATS.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// The process.
+    #[command(flatten)]
+    pub process: ProcessConfig,
+}

@@ -1,0 +1,5 @@
+//! Decisions and values: pure functions, no database, no NATS, no clock.
+
+pub mod digest;
+pub(crate) mod rights;
+pub(crate) mod rounds;

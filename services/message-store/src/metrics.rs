@@ -1,0 +1,77 @@
+//! The metrics of the service, each described once.
+
+use std::time::Duration;
+
+use entrenous_protocol::entry::MessageType;
+use metrics::{counter, describe_counter, describe_histogram, histogram};
+
+use crate::error::RequestError;
+
+/// Counts what the service does. Cheap to clone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metrics;
+
+impl Metrics {
+    /// Describes the metrics.
+    pub(crate) fn describe() -> Self {
+        describe_counter!("chat_messages_received_total", "Messages stored, repeats not counted, by type.");
+        describe_histogram!("chat_message_size_bytes", "Bytes of content of messages stored, by type.");
+        describe_histogram!("chat_message_processing_duration_seconds", "Time of a request, by operation.");
+        describe_counter!("chat_append_outcomes_total", "What became of messages, by outcome.");
+        describe_histogram!("chat_append_batch_messages", "Messages in a batch.");
+        describe_counter!("chat_db_operations_total", "Database operations, by operation.");
+        describe_histogram!("chat_db_operation_duration_seconds", "Time of a database operation, by operation.");
+        describe_counter!("chat_publications_dropped_total", "Batches left to the sweeper, by plane.");
+        Self
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(self, method: &'static str, took: Duration) {
+        histogram!("chat_message_processing_duration_seconds", "operation" => method).record(took);
+    }
+
+    /// A request failed: one line in the log, one count; nothing for what is the caller's affair.
+    pub(crate) fn request_failed(self, method: &'static str, error: &RequestError) {
+        let Some(kind) = error.metric_type() else {
+            return;
+        };
+        counter!("chat_errors_total", "type" => kind, "severity" => "warning").increment(1);
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::warn!(method, %error, cause, "request failed");
+    }
+
+    /// A statement or transaction was run.
+    pub(crate) fn statement(self, operation: &'static str, took: Duration) {
+        counter!("chat_db_operations_total", "operation" => operation).increment(1);
+        histogram!("chat_db_operation_duration_seconds", "operation" => operation).record(took);
+    }
+
+    /// A batch came.
+    pub(crate) fn batch_received(self, messages: usize) {
+        histogram!("chat_append_batch_messages").record(f64::from(u32::try_from(messages).unwrap_or(u32::MAX)));
+    }
+
+    /// What became of a message.
+    pub(crate) fn message_judged(self, outcome: &'static str) {
+        counter!("chat_append_outcomes_total", "outcome" => outcome).increment(1);
+    }
+
+    /// A message was stored for the first time.
+    pub(crate) fn message_stored(self, message_type: MessageType, content_bytes: usize) {
+        counter!("chat_messages_received_total", "type" => message_type.as_str()).increment(1);
+        let bytes = f64::from(u32::try_from(content_bytes).unwrap_or(u32::MAX));
+        histogram!("chat_message_size_bytes", "type" => message_type.as_str()).record(bytes);
+    }
+
+    /// A message that the database does not take: ours to look into.
+    pub(crate) fn message_poisoned(self, error: &dyn std::error::Error) {
+        counter!("chat_errors_total", "type" => "poisoned_message", "severity" => "error").increment(1);
+        let cause = error.source().and_then(std::error::Error::source).map(ToString::to_string);
+        tracing::error!(cause, "a message that the database does not take was answered alone");
+    }
+
+    /// A batch was not published, and is left to the sweeper.
+    pub(crate) fn publication_dropped(self, plane: &'static str) {
+        counter!("chat_publications_dropped_total", "plane" => plane).increment(1);
+    }
+}

@@ -1,0 +1,114 @@
+//! The live plane.
+
+use entrenous_bus::{BusError, LivePublisher};
+use entrenous_protocol::live::{LiveKind, Preamble};
+use tokio::sync::mpsc;
+
+use super::{Incarnation, Publication, events::Events};
+use crate::{
+    metrics::Metrics,
+    store::feed::{FeedRow, Mark},
+};
+
+/// Publications taken at once.
+const READ_AHEAD: usize = 64;
+
+/// Publishes frames and notices, one after another.
+pub(super) struct Live {
+    pub(super) publisher: LivePublisher,
+    pub(super) incarnation: Incarnation,
+    pub(super) marks: mpsc::Sender<Mark>,
+    pub(super) events: mpsc::Sender<Events>,
+    pub(super) metrics: Metrics,
+}
+
+impl Live {
+    /// Ends when the last sender is gone and everything was published. One round trip at a time proves what was published
+    /// before it; meanwhile publishing goes on.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Publication>) {
+        let (rows, fences) = mpsc::channel::<Vec<FeedRow>>(1);
+        let fencing = fence(self.publisher.clone(), self.marks.clone(), fences);
+        let publishing = async move {
+            let mut taken = Vec::with_capacity(READ_AHEAD);
+            let mut unproven = Vec::new();
+            loop {
+                tokio::select! {
+                    // While a round trip is under way the rows gather.
+                    permit = rows.reserve(), if !unproven.is_empty() => match permit {
+                        Ok(permit) => permit.send(std::mem::take(&mut unproven)),
+                        Err(_) => unproven.clear(),
+                    },
+                    count = queue.recv_many(&mut taken, READ_AHEAD) => {
+                        if count == 0 {
+                            break;
+                        }
+                        for publication in taken.drain(..) {
+                            unproven.extend(self.publish(publication).await);
+                        }
+                        unproven.truncate(super::MARK_QUEUE);
+                    }
+                }
+            }
+            // A closed channel: the fences have ended, and the sweeper will look after the rows.
+            let _ = rows.send(unproven).await;
+        };
+        tokio::join!(publishing, fencing);
+    }
+
+    /// The row to be marked once the server has proven to have everything.
+    async fn publish(&self, publication: Publication) -> Option<FeedRow> {
+        let sent = self.send(&publication).await;
+        let row = publication.row?;
+        let events = Events { row, events: publication.events };
+        if self.events.try_send(events).is_err() {
+            self.metrics.publication_dropped("event");
+        }
+        match sent {
+            Ok(()) => Some(row),
+            Err(error) => {
+                tracing::debug!(%error, "live frames were not sent");
+                self.metrics.publication_dropped("live");
+                None
+            }
+        }
+    }
+
+    async fn send(&self, publication: &Publication) -> Result<(), BusError> {
+        let incarnation = self.incarnation.get();
+        for (user_id, notice) in &publication.notices {
+            self.publisher.publish_notice(user_id.as_uuid(), incarnation, notice).await?;
+        }
+        for frame in &publication.frames {
+            let preamble = Preamble {
+                kind: LiveKind::Entry,
+                flags: frame.flags,
+                publisher: 0,
+                number: 0,
+                subject: frame.conversation_id.as_uuid(),
+                seq: frame.seq,
+                origin: frame.origin,
+                incarnation,
+            };
+            self.publisher.publish(preamble, frame.frame.get().as_bytes()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Proves, then marks.
+async fn fence(publisher: LivePublisher, marks: mpsc::Sender<Mark>, mut queue: mpsc::Receiver<Vec<FeedRow>>) {
+    while let Some(rows) = queue.recv().await {
+        if rows.is_empty() {
+            continue;
+        }
+        if let Err(error) = publisher.fence().await {
+            tracing::debug!(%error, "live frames are not known to have left");
+            continue;
+        }
+        for row in rows {
+            if marks.send(Mark { row, live: true, event: false }).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! From settings to a running service, and its orderly stop.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use entrenous_bus::Bus;
+use entrenous_db::{Database, DbError};
+use entrenous_model::{IdGenerator, SystemClock};
+use entrenous_runtime::{AdminServer, Readiness, Shutdown, Tasks};
+use tokio::time::Instant;
+
+use crate::{
+    Config, SERVICE,
+    digest::DigestKey,
+    metrics::Metrics,
+    publish::{Incarnation, Publisher},
+    rpc::{self, Bounds, KnownDirects},
+    store::{devices, feed},
+};
+
+/// How often it is looked whether PostgreSQL and NATS are there, and whether the incarnation is another one.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the feed's partitions are made for the next hour.
+const PARTITIONS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Runs the service until the stop.
+///
+/// # Errors
+/// When a setting is wrong, NATS is away at the start, a port is taken, or a part that it cannot do without ended by itself.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    Service::build(&config).await?.serve(shutdown).await
+}
+
+/// The service, connected and not yet serving.
+#[derive(Debug)]
+pub struct Service {
+    admin: AdminServer,
+    readiness: Readiness,
+    bus: Bus,
+    database: Database,
+    digest_key: DigestKey,
+    bounds: Bounds,
+}
+
+impl Service {
+    /// Binds the admin port and connects. PostgreSQL may be away: the service is not ready until it comes.
+    ///
+    /// # Errors
+    /// When a setting is wrong, NATS is away or the admin port is taken.
+    pub async fn build(config: &Config) -> anyhow::Result<Self> {
+        let digest_key = DigestKey::parse(config.entry_digest_key.expose())?;
+        let bounds = Bounds {
+            group_members: config.group_members_max.get(),
+            conversations_per_user: config.conversations_per_user_max.get(),
+        };
+        let readiness = Readiness::new();
+        for check in ["serving", "database", "nats"] {
+            readiness.set(check, false);
+        }
+        let admin = AdminServer::bind(config.process.admin_addr, readiness.clone())?;
+        let database = Database::new(&config.db, SERVICE)?;
+        let bus = Bus::connect(&config.nats, SERVICE).await?;
+        Ok(Self { admin, readiness, bus, database, digest_key, bounds })
+    }
+
+    /// Where the admin port is.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// Whether it can do its work.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Serves until the stop: then takes no more requests, finishes those that it has, publishes what they stored, and
+    /// closes its connections.
+    ///
+    /// # Errors
+    /// When a part that the service cannot do without ended by itself.
+    pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { admin, readiness, bus, database, digest_key, bounds } = self;
+        // A child, so that the end of a vital task stops this service and can be told from being asked to stop.
+        let stop = shutdown.child();
+        let admin_stop = Shutdown::new();
+        let admin = tokio::spawn(admin.serve(admin_stop.clone()));
+        let tasks = Tasks::new();
+        let metrics = Metrics::describe();
+        let incarnation = Incarnation::default();
+        let watch = Watch {
+            readiness: readiness.clone(),
+            bus: bus.clone(),
+            database: database.clone(),
+            incarnation: incarnation.clone(),
+        };
+        {
+            let publisher =
+                Publisher::start(&bus, database.clone(), incarnation.clone(), &tasks, metrics).await?;
+            let context = rpc::Context {
+                database: database.clone(),
+                bus: bus.clone(),
+                tasks: tasks.clone(),
+                clock: Arc::new(SystemClock),
+                ids: IdGenerator,
+                metrics,
+                digest_key,
+                publisher,
+                incarnation,
+                known_directs: KnownDirects::default(),
+                bounds,
+            };
+            rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
+            // The context ends here: what publishes ends when the last handler has.
+        }
+        readiness.set("serving", true);
+        tasks.spawn_vital("watch", stop.clone(), watch.run(stop.clone()));
+
+        stop.triggered().await;
+        readiness.set("serving", false);
+        if !tasks.end().await {
+            tracing::warn!("requests were still under way at the end");
+        }
+        bus.close().await;
+        database.close();
+        admin_stop.trigger();
+        admin.await.context("the admin port's task")?.context("the admin port")?;
+        anyhow::ensure!(shutdown.is_triggered(), "a vital task ended by itself");
+        Ok(())
+    }
+}
+
+/// Looks after what changes by itself.
+struct Watch {
+    readiness: Readiness,
+    bus: Bus,
+    database: Database,
+    incarnation: Incarnation,
+}
+
+impl Watch {
+    async fn run(self, stop: Shutdown) {
+        let mut interval = tokio::time::interval(WATCH_INTERVAL);
+        let mut partitions_due = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.triggered() => return,
+                _ = interval.tick() => {}
+            }
+            self.readiness.set("nats", self.bus.state().is_connected());
+            let is_due = Instant::now() >= partitions_due;
+            tokio::select! {
+                () = stop.triggered() => return,
+                outcome = self.look(is_due) => {
+                    self.readiness.set("database", outcome.is_ok());
+                    match outcome {
+                        Ok(()) if is_due => partitions_due = Instant::now() + PARTITIONS_INTERVAL,
+                        Ok(()) => {}
+                        Err(error) => tracing::debug!(%error, "the database does not answer"),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look(&self, make_partitions: bool) -> Result<(), DbError> {
+        let mut connection = self.database.get().await?;
+        self.incarnation.set(devices::read_incarnation(&mut connection).await?);
+        if make_partitions {
+            // Without them rows go to the default partition: no reason not to be ready.
+            let made = feed::make_partitions(&mut connection).await;
+            let _ = made.inspect_err(|error| tracing::warn!(%error, "no new partitions of the feed"));
+        }
+        Ok(())
+    }
+}

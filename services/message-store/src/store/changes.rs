@@ -1,0 +1,322 @@
+//! Making conversations and changing their members: transactions, each on one locked head.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::Queryable,
+    sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use entrenous_model::{ConversationId, EntryId, UserId};
+use entrenous_protocol::entry::{ConversationKind, EntryKind, Role};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{feed::FeedRow, parse, statement};
+
+statement! {
+    /// Bounds what the rest of the transaction may wait for.
+    SetTimeouts { lock_ms: Text = String, statement_ms: Text = String } -> (Text, Text);
+    "SELECT set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true)",
+}
+
+statement! {
+    /// Locks a head, so that nothing else is appended until the transaction ends.
+    LockHead { conversation_id: SqlUuid = Uuid } -> (BigInt,);
+    "SELECT last_seq FROM messaging.heads WHERE conversation_id = {} FOR NO KEY UPDATE",
+}
+
+statement! {
+    /// What a change of the members is judged by. Read after the lock, on a snapshot of its own.
+    ReadStanding { conversation_id: SqlUuid = Uuid, caller: SqlUuid = Uuid, target: SqlUuid = Uuid } -> (
+        Text, Integer, Integer, Nullable<Text>, Nullable<BigInt>, Nullable<Text>, Nullable<Timestamptz>, Nullable<BigInt>,
+        Nullable<BigInt>, BigInt, BigInt,
+    );
+    "SELECT c.kind, c.max_members, c.member_count, me.role, me.left_seq, them.role, them.joined_at, them.joined_seq,
+            them.left_seq,
+            (SELECT count(*) FROM messaging.members o
+             WHERE o.conversation_id = c.id AND o.role = 'owner' AND o.left_seq IS NULL),
+            (SELECT count(*) FROM messaging.members o JOIN messaging.conversations oc ON oc.id = o.conversation_id
+             WHERE o.user_id = asked.target AND o.left_seq IS NULL AND oc.kind <> 'direct' AND oc.is_active)
+     FROM (SELECT {} AS conversation_id, {} AS caller, {} AS target) asked
+     JOIN messaging.conversations c ON c.id = asked.conversation_id AND c.is_active
+     LEFT JOIN messaging.members me ON me.conversation_id = c.id AND me.user_id = asked.caller
+     LEFT JOIN messaging.members them ON them.conversation_id = c.id AND them.user_id = asked.target",
+}
+
+statement! {
+    /// How many groups and channels each of these users is in.
+    CountConversations { user_ids: Array<SqlUuid> = Vec<Uuid> } -> (SqlUuid, BigInt);
+    "SELECT m.user_id, count(*)
+     FROM messaging.members m JOIN messaging.conversations c ON c.id = m.conversation_id
+     WHERE m.user_id = ANY ({}) AND m.left_seq IS NULL AND c.kind <> 'direct' AND c.is_active
+     GROUP BY m.user_id",
+}
+
+statement! {
+    /// A conversation with its head and first members, before its first entry.
+    InsertConversation {
+        id: SqlUuid = Uuid,
+        kind: Text = &'static str,
+        encryption: Text = &'static str,
+        title: Nullable<Text> = Option<String>,
+        description: Nullable<Text> = Option<String>,
+        metadata: Jsonb = Value,
+        history_visible: Bool = bool,
+        max_members: Integer = i32,
+        member_count: Integer = i32,
+        created_by: SqlUuid = Uuid,
+        user_ids: Array<SqlUuid> = Vec<Uuid>,
+        roles: Array<Text> = Vec<&'static str>,
+    } -> (SqlUuid,);
+    "WITH made AS (
+         INSERT INTO messaging.conversations (
+             id, kind, encryption, title, description, metadata, history_visible, max_members, member_count, created_by,
+             created_at, updated_at)
+         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, date_trunc('milliseconds', now()), date_trunc('milliseconds', now())
+         RETURNING id
+     ), headed AS (
+         INSERT INTO messaging.heads (conversation_id) SELECT id FROM made
+     )
+     INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at)
+     SELECT made.id, u.user_id, u.role, 1, date_trunc('milliseconds', now())
+     FROM made, unnest({}, {}) AS u (user_id, role)",
+}
+
+statement! {
+    /// Counts the members anew after a change.
+    CountMembers { conversation_id: SqlUuid = Uuid } -> (Integer,);
+    "UPDATE messaging.conversations c SET member_count =
+         (SELECT count(*) FROM messaging.members m WHERE m.conversation_id = c.id AND m.left_seq IS NULL)
+     WHERE c.id = {}",
+}
+
+statement! {
+    /// A member from this seq on, whether new or come back.
+    UpsertMember {
+        conversation_id: SqlUuid = Uuid,
+        user_id: SqlUuid = Uuid,
+        role: Text = &'static str,
+        joined_seq: BigInt = i64,
+        joined_at: Timestamptz = DateTime<Utc>,
+    } -> (SqlUuid,);
+    "INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at) VALUES ({}, {}, {}, {}, {})
+     ON CONFLICT (conversation_id, user_id) DO UPDATE SET
+         role = EXCLUDED.role, joined_seq = EXCLUDED.joined_seq, joined_at = EXCLUDED.joined_at, left_seq = NULL,
+         left_at = NULL",
+}
+
+statement! {
+    /// No member any more from this seq on.
+    EndMember {
+        left_seq: BigInt = i64,
+        left_at: Timestamptz = DateTime<Utc>,
+        conversation_id: SqlUuid = Uuid,
+        user_id: SqlUuid = Uuid,
+    } -> (SqlUuid,);
+    "UPDATE messaging.members SET left_seq = {}, left_at = {} WHERE conversation_id = {} AND user_id = {}",
+}
+
+statement! {
+    /// Appends an entry that is no message.
+    AppendEntry {
+        batch_id: SqlUuid = Uuid,
+        conversation_id: SqlUuid = Uuid,
+        id: SqlUuid = Uuid,
+        kind: Text = &'static str,
+        sender_id: SqlUuid = Uuid,
+        target_id: Nullable<SqlUuid> = Option<Uuid>,
+        content: Binary = Vec<u8>,
+    } -> (BigInt, BigInt, Timestamptz, Timestamptz);
+    "SELECT seq, countable_no, sent_at, feed_at FROM messaging.append_entry({}, {}, {}, {}, {}, {}, {})",
+}
+
+statement! {
+    /// Notes that memberships have changed; the last statement of its transaction.
+    BumpVersions { user_ids: Array<SqlUuid> = Vec<Uuid> } -> (Integer,);
+    "SELECT 1 FROM (SELECT messaging.bump_versions({})) bumped",
+}
+
+/// How the caller, and the one concerned, stand in a conversation.
+#[derive(Debug, Queryable)]
+pub(crate) struct StandingRow {
+    kind: String,
+    pub(crate) max_members: i32,
+    pub(crate) member_count: i32,
+    caller_role: Option<String>,
+    caller_left_seq: Option<i64>,
+    target_role: Option<String>,
+    target_joined_at: Option<DateTime<Utc>>,
+    target_joined_seq: Option<i64>,
+    target_left_seq: Option<i64>,
+    pub(crate) owners: i64,
+    /// Groups and channels that the one concerned is in.
+    pub(crate) target_conversations: i64,
+}
+
+impl StandingRow {
+    pub(crate) fn kind(&self) -> diesel::QueryResult<ConversationKind> {
+        parse(&self.kind, ConversationKind::parse)
+    }
+
+    /// The caller's role, if the caller is a member now.
+    pub(crate) fn caller_role(&self) -> diesel::QueryResult<Option<Role>> {
+        present(self.caller_role.as_deref(), self.caller_left_seq)
+    }
+
+    /// The role of the one concerned, if that is a member now.
+    pub(crate) fn target_role(&self) -> diesel::QueryResult<Option<Role>> {
+        present(self.target_role.as_deref(), self.target_left_seq)
+    }
+
+    /// Whether the one concerned was a member once and is no more.
+    pub(crate) fn target_has_left(&self) -> bool {
+        self.target_left_seq.is_some()
+    }
+
+    /// When the one concerned joined.
+    pub(crate) fn target_joined(&self) -> Option<(DateTime<Utc>, i64)> {
+        self.target_joined_at.zip(self.target_joined_seq)
+    }
+}
+
+fn present(role: Option<&str>, left_seq: Option<i64>) -> diesel::QueryResult<Option<Role>> {
+    role.filter(|_| left_seq.is_none()).map(|role| parse(role, Role::parse)).transpose()
+}
+
+/// An entry to be appended.
+#[derive(Debug, Clone)]
+pub(crate) struct NewEntry {
+    pub(crate) batch_id: Uuid,
+    pub(crate) conversation_id: ConversationId,
+    pub(crate) id: EntryId,
+    pub(crate) kind: EntryKind,
+    pub(crate) sender_id: UserId,
+    pub(crate) target_id: Option<Uuid>,
+    /// JSON text.
+    pub(crate) content: Vec<u8>,
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placed {
+    pub(crate) seq: i64,
+    pub(crate) countable_no: i64,
+    pub(crate) sent_at: DateTime<Utc>,
+    pub(crate) feed: FeedRow,
+}
+
+/// Bounds what the rest of the transaction may wait for, so that it does not commit when everyone has given up.
+pub(crate) async fn set_timeouts(
+    connection: &mut AsyncPgConnection,
+    lock: Duration,
+    statement: Duration,
+) -> diesel::QueryResult<()> {
+    // 0 would mean no limit.
+    let text = |duration: Duration| duration.as_millis().max(1).to_string();
+    SetTimeouts { lock_ms: text(lock), statement_ms: text(statement) }.execute(connection).await.map(drop)
+}
+
+/// Locks a conversation's head; tells whether there is one.
+pub(crate) async fn lock_head(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+) -> diesel::QueryResult<bool> {
+    let rows: Vec<(i64,)> = LockHead { conversation_id: conversation_id.as_uuid() }.load(connection).await?;
+    Ok(!rows.is_empty())
+}
+
+/// How caller and target stand; none where there is no such conversation.
+pub(crate) async fn read_standing(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    caller: UserId,
+    target: UserId,
+) -> diesel::QueryResult<Option<StandingRow>> {
+    let statement = ReadStanding {
+        conversation_id: conversation_id.as_uuid(),
+        caller: caller.as_uuid(),
+        target: target.as_uuid(),
+    };
+    let rows: Vec<StandingRow> = statement.load(connection).await?;
+    Ok(rows.into_iter().next())
+}
+
+/// The greatest number of groups and channels that one of these users is in.
+pub(crate) async fn count_conversations_max(
+    connection: &mut AsyncPgConnection,
+    user_ids: &[UserId],
+) -> diesel::QueryResult<i64> {
+    let user_ids = user_ids.iter().map(|id| id.as_uuid()).collect();
+    let rows: Vec<(Uuid, i64)> = CountConversations { user_ids }.load(connection).await?;
+    Ok(rows.into_iter().map(|(_, count)| count).max().unwrap_or_default())
+}
+
+/// Counts the members anew.
+pub(crate) async fn count_members(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+) -> diesel::QueryResult<()> {
+    CountMembers { conversation_id: conversation_id.as_uuid() }.execute(connection).await.map(drop)
+}
+
+/// Makes somebody a member from an entry on.
+pub(crate) async fn upsert_member(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    user_id: UserId,
+    role: Role,
+    placed: Placed,
+) -> diesel::QueryResult<()> {
+    let statement = UpsertMember {
+        conversation_id: conversation_id.as_uuid(),
+        user_id: user_id.as_uuid(),
+        role: role.as_str(),
+        joined_seq: placed.seq,
+        joined_at: placed.sent_at,
+    };
+    statement.execute(connection).await.map(drop)
+}
+
+/// Ends a membership with an entry.
+pub(crate) async fn end_member(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    user_id: UserId,
+    placed: Placed,
+) -> diesel::QueryResult<()> {
+    let statement = EndMember {
+        left_seq: placed.seq,
+        left_at: placed.sent_at,
+        conversation_id: conversation_id.as_uuid(),
+        user_id: user_id.as_uuid(),
+    };
+    statement.execute(connection).await.map(drop)
+}
+
+/// Appends an entry and notes it in the feed. The head is locked by this, if it was not yet.
+pub(crate) async fn append_entry(
+    connection: &mut AsyncPgConnection,
+    entry: &NewEntry,
+) -> diesel::QueryResult<Placed> {
+    let statement = AppendEntry {
+        batch_id: entry.batch_id,
+        conversation_id: entry.conversation_id.as_uuid(),
+        id: entry.id.as_uuid(),
+        kind: entry.kind.as_str(),
+        sender_id: entry.sender_id.as_uuid(),
+        target_id: entry.target_id,
+        content: entry.content.clone(),
+    };
+    let (seq, countable_no, sent_at, created_at) = statement.get_result(connection).await?;
+    Ok(Placed { seq, countable_no, sent_at, feed: FeedRow { created_at, batch_id: entry.batch_id } })
+}
+
+/// Notes that the memberships of these users have changed.
+pub(crate) async fn bump_versions(
+    connection: &mut AsyncPgConnection,
+    user_ids: &[UserId],
+) -> diesel::QueryResult<()> {
+    BumpVersions { user_ids: user_ids.iter().map(|id| id.as_uuid()).collect() }.execute(connection).await.map(drop)
+}

@@ -1,0 +1,88 @@
+//! Table `messaging.devices`, and the incarnation.
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use entrenous_model::{DeviceId, UserId};
+use entrenous_protocol::rpc::store::{AttachResponse, Attaching};
+use uuid::Uuid;
+
+use super::{statement, to_u64};
+
+statement! {
+    /// Counts connections of devices; a device that connects twice in one batch gets two numbers. The rows come sorted by
+    /// device, so that two batches wait for each other and never in a circle.
+    Attach {
+        device_ids: Array<SqlUuid> = Vec<Uuid>,
+        user_ids: Array<SqlUuid> = Vec<Uuid>,
+        added_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
+    } -> (BigInt, BigInt, BigInt);
+    "WITH asked AS MATERIALIZED (
+         SELECT * FROM unnest({}, {}, {}) WITH ORDINALITY AS i (device_id, user_id, added_at, place)
+     ), counted AS (
+         INSERT INTO messaging.devices AS d (device_id, user_id, connection_no, added_at)
+         SELECT a.device_id, (array_agg(a.user_id))[1], count(*), min(a.added_at)
+         FROM asked a GROUP BY a.device_id ORDER BY a.device_id
+         ON CONFLICT (device_id) DO UPDATE SET connection_no = d.connection_no + EXCLUDED.connection_no
+         RETURNING d.device_id, d.connection_no
+     )
+     SELECT a.place,
+            c.connection_no + 1 - row_number() OVER (PARTITION BY a.device_id ORDER BY a.place DESC),
+            (SELECT incarnation FROM messaging.incarnation)
+     FROM asked a JOIN counted c ON c.device_id = a.device_id
+     ORDER BY a.place",
+}
+
+statement! {
+    /// Notes when a device was added.
+    AddDevice { device_id: SqlUuid = Uuid, user_id: SqlUuid = Uuid } -> (SqlUuid,);
+    "INSERT INTO messaging.devices (device_id, user_id, added_at)
+     VALUES ({}, {}, date_trunc('milliseconds', clock_timestamp())) ON CONFLICT (device_id) DO NOTHING",
+}
+
+statement! {
+    /// The incarnation.
+    Incarnation {} -> (BigInt,);
+    "SELECT incarnation FROM messaging.incarnation",
+}
+
+/// Counts connections; see [`Attach`].
+pub(crate) async fn attach(
+    connection: &mut AsyncPgConnection,
+    attaching: &[Attaching],
+    now: DateTime<Utc>,
+) -> diesel::QueryResult<AttachResponse> {
+    let added_at = |attaching: &Attaching| made_at(attaching.device_id).unwrap_or(now);
+    let statement = Attach {
+        device_ids: attaching.iter().map(|attaching| attaching.device_id.as_uuid()).collect(),
+        user_ids: attaching.iter().map(|attaching| attaching.user_id.as_uuid()).collect(),
+        added_ats: attaching.iter().map(added_at).collect(),
+    };
+    let rows: Vec<(i64, i64, i64)> = statement.load(connection).await?;
+    let incarnation = match rows.as_slice() {
+        [(_, _, incarnation), ..] => to_u64(*incarnation),
+        [] => read_incarnation(connection).await?,
+    };
+    Ok(AttachResponse { incarnation, connection_nos: rows.iter().map(|(_, number, _)| to_u64(*number)).collect() })
+}
+
+/// Notes that a device was added now. Doing it twice changes nothing.
+pub(crate) async fn add(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    device_id: DeviceId,
+) -> diesel::QueryResult<()> {
+    AddDevice { device_id: device_id.as_uuid(), user_id: user_id.as_uuid() }.execute(connection).await.map(drop)
+}
+
+/// The incarnation.
+pub(crate) async fn read_incarnation(connection: &mut AsyncPgConnection) -> diesel::QueryResult<u64> {
+    let (incarnation,): (i64,) = Incarnation {}.get_result(connection).await?;
+    Ok(to_u64(incarnation))
+}
+
+/// The moment inside a UUIDv7. Source: RFC 9562 5.7.
+pub(crate) fn made_at(device_id: DeviceId) -> Option<DateTime<Utc>> {
+    let (seconds, nanos) = device_id.as_uuid().get_timestamp()?.to_unix();
+    DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+}

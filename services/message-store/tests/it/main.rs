@@ -1,0 +1,15 @@
+//! The message store over the bus, with a real PostgreSQL and a real nats-server; and its append function alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod append;
+mod conversations;
+mod faults;
+mod fixture;
+mod function;
+mod function_faults;
+mod members;
+mod migrations;
+mod plans;
+mod published;
+mod reads;
+mod sync;
