@@ -1,0 +1,48 @@
+//! Why a request has no answer.
+
+use entrenous_db::DbError;
+use entrenous_protocol::{Code, Failure, rpc::tracker::CURSORS_MAX};
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// More cursors than [`CURSORS_MAX`].
+    #[error("{count} cursors in one request")]
+    TooManyCursors {
+        /// How many there were.
+        count: usize,
+    },
+    /// A seq that no log can have.
+    #[error("a cursor beyond every log")]
+    SeqOutOfRange,
+    /// The caller has given up; the outcome is not known.
+    #[error("not done in time")]
+    Late,
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] DbError),
+}
+
+impl RequestError {
+    /// What the caller is told.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::TooManyCursors { .. } => Failure::invalid("cursors", format!("must be at most {CURSORS_MAX}")),
+            Self::SeqOutOfRange => Failure::invalid("delivered_seq", format!("must be at most {}", i64::MAX)),
+            Self::Late => Failure::unavailable("the delivery tracker is slow"),
+            Self::Store(error) if error.is_transient() => {
+                Failure::unavailable("the delivery tracker's database is away")
+            }
+            Self::Store(_) => Failure::new(Code::Internal, ""),
+        }
+    }
+
+    /// The `type` of `chat_errors_total`.
+    pub(crate) fn metric_type(&self) -> &'static str {
+        match self {
+            Self::TooManyCursors { .. } | Self::SeqOutOfRange => "invalid_request",
+            Self::Late => "timeout",
+            Self::Store(_) => "database",
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The tables of schema `presence`; the only place with SQL.
+
+pub(crate) mod last_seen;
+mod schema;

@@ -1,0 +1,6 @@
+//! Presence over the bus, with a real PostgreSQL and a real nats-server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod fixture;
+mod migrations;
+mod statuses;
