@@ -257,7 +257,7 @@ pub fn too_large(limit: &str, value: usize) -> Failure {
 }
 
 /// Whether JSON text holds the escape of NUL.
-fn has_nul(json: &str) -> bool {
+pub fn has_nul(json: &str) -> bool {
     // serde_json writes NUL as \u0000; an escaped backslash before "u0000" is text, not NUL.
     let mut rest = json.as_bytes();
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {

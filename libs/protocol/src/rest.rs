@@ -170,7 +170,7 @@ pub struct Conversation {
     pub settings: Map<String, Value>,
     pub read_seq: u64,
     pub unread_count: u64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub last_entry: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Profile>,

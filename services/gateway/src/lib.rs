@@ -1,1 +1,201 @@
-//! entrenous-gateway
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod connection;
+mod fanout;
+mod http;
+pub mod openapi;
+mod presence;
+mod receipts;
+mod routes;
+mod sends;
+mod state;
+mod worker;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App, HttpServer, web};
+use anyhow::Context;
+use entrenous_bus::{Bus, LiveSubscription};
+use entrenous_protocol::rpc::{Done, identity::RevokedLogins};
+use entrenous_runtime::{AdminServer, Readiness, Shutdown, Tasks};
+use tokio::time::Instant;
+
+pub use config::Config;
+use state::Gateway;
+use worker::{Worker, WorkerEvent};
+
+/// How often the list of logins that ended is read again, in case the news was lost.
+const REVOKED_REFRESH: Duration = Duration::from_secs(30);
+/// How often the keys of access tokens are read again.
+const KEYS_REFRESH: Duration = Duration::from_secs(300);
+/// How often readiness is looked at.
+const READINESS_TICK: Duration = Duration::from_millis(500);
+/// How long the last connections may take to go at a stop.
+const LAST_CONNECTIONS_MAX: Duration = Duration::from_secs(3);
+/// Connections that may wait to be accepted: a reconnect storm must not be refused by the kernel.
+const BACKLOG: u32 = 4_096;
+
+/// Runs the gateway until the stop.
+///
+/// # Errors
+/// When an address is taken or NATS is away at the start.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    Service::build(config, &shutdown).await?.serve(shutdown).await
+}
+
+/// A gateway whose ports are bound.
+#[derive(Debug)]
+pub struct Service {
+    gateway: Arc<Gateway>,
+    live: LiveSubscription,
+    listener: TcpListener,
+    admin: AdminServer,
+    tasks: Tasks,
+}
+
+impl Service {
+    /// Binds the ports (0 picks a free one) and connects to NATS.
+    ///
+    /// # Errors
+    /// When an address is taken or NATS is away.
+    pub async fn build(config: Config, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let readiness = Readiness::new();
+        readiness.set("keys", false);
+        let listener =
+            TcpListener::bind(config.gateway_addr).with_context(|| format!("GATEWAY_ADDR {}", config.gateway_addr))?;
+        let admin = AdminServer::bind(config.process.admin_addr, readiness.clone())?;
+        let bus = Bus::connect(&config.nats, "gateway").await?;
+        let live = bus.subscribe_live().await?;
+        let tasks = Tasks::new();
+        let sends = sends::Sends::start(&bus, &tasks, shutdown, config.sends_bytes_max, config.send_deadline());
+        let gateway = Arc::new(Gateway::new(bus, config, readiness, sends));
+        Ok(Self { gateway, live, listener, admin, tasks })
+    }
+
+    /// Where clients reach it.
+    ///
+    /// # Errors
+    /// When the listener is broken.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the stop, then sends the clients away and ends.
+    ///
+    /// # Errors
+    /// When the server cannot start.
+    pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { gateway, live, listener, admin, tasks } = self;
+        // What clients need is stopped by itself, after they have gone.
+        let late = Shutdown::new();
+        tasks.spawn(admin.serve(late.clone()));
+        tasks.spawn_vital("readiness", shutdown.clone(), watch_readiness(Arc::clone(&gateway), live.state().clone(), late.clone()));
+        tasks.spawn_vital("live", late.clone(), stop_with(late.clone(), worker::distribute(Arc::clone(&gateway), live)));
+        tasks.spawn_vital("receipts", shutdown.clone(), receipts::run(Arc::clone(&gateway), late.clone()));
+        tasks.spawn_vital("presence", shutdown.clone(), presence::run(Arc::clone(&gateway), late.clone()));
+        tasks.spawn_vital("revocations", shutdown.clone(), stop_with(late.clone(), refresh_revoked(Arc::clone(&gateway))));
+        tasks.spawn_vital("keys", shutdown.clone(), stop_with(late.clone(), refresh_keys(Arc::clone(&gateway))));
+        let server = serve_http(&gateway, listener)?;
+        let handle = server.handle();
+        let stop = async {
+            shutdown.triggered().await;
+            send_clients_away(&gateway).await;
+            handle.stop(true).await;
+        };
+        let (served, ()) = tokio::join!(server, stop);
+        late.trigger();
+        if !tasks.end().await {
+            tracing::warn!("some tasks did not end in time");
+        }
+        gateway.bus.close().await;
+        Ok(served?)
+    }
+}
+
+fn serve_http(gateway: &Arc<Gateway>, listener: TcpListener) -> anyhow::Result<actix_web::dev::Server> {
+    let shared = Arc::clone(gateway);
+    let mut server = HttpServer::new(move || {
+        let worker = Worker::start(Arc::clone(&shared));
+        App::new()
+            .app_data(web::Data::from(Arc::clone(&shared)))
+            .app_data(worker)
+            .route("/api/v1/ws", web::get().to(connection::handshake::upgrade))
+            .configure(routes::configure)
+    })
+    .disable_signals()
+    .backlog(BACKLOG)
+    .max_connections(gateway.config.gateway_connections_per_worker_max)
+    .client_disconnect_timeout(Duration::from_secs(1))
+    .shutdown_timeout(5);
+    if let Some(workers) = gateway.config.gateway_workers {
+        server = server.workers(workers.get());
+    }
+    Ok(server.listen(listener)?.run())
+}
+
+async fn stop_with(shutdown: Shutdown, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        () = shutdown.triggered() => {}
+    }
+}
+
+/// Not ready, a moment for the load balancer, then every connection is told to come back elsewhere.
+async fn send_clients_away(gateway: &Arc<Gateway>) {
+    gateway.readiness.set("not_draining", false);
+    tokio::time::sleep(Duration::from_millis(gateway.config.drain_wait_ms)).await;
+    gateway.start_draining();
+    let spread = Duration::from_millis(gateway.config.drain_spread_ms);
+    gateway.tell_workers(WorkerEvent::Drain(spread)).await;
+    let until = Instant::now() + spread + LAST_CONNECTIONS_MAX;
+    while gateway.presence.has_connections() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn watch_readiness(
+    gateway: Arc<Gateway>,
+    live: entrenous_bus::ConnectionState,
+    shutdown: Shutdown,
+) {
+    while !shutdown.is_triggered() {
+        gateway.readiness.set("nats", gateway.bus.state().is_connected() && live.is_connected());
+        tokio::select! {
+            () = tokio::time::sleep(READINESS_TICK) => {}
+            () = shutdown.triggered() => {}
+        }
+    }
+}
+
+async fn refresh_revoked(gateway: Arc<Gateway>) {
+    loop {
+        match gateway.call::<RevokedLogins>(&Done {}).await {
+            Ok(logins) => {
+                let news = gateway.note_revoked(&logins);
+                if !news.is_empty() {
+                    gateway.tell_workers(WorkerEvent::LoginsEnded(news.into())).await;
+                }
+                gateway.readiness.set("revocations", true);
+                tokio::time::sleep(REVOKED_REFRESH).await;
+            }
+            Err(_) => tokio::time::sleep(READINESS_TICK).await,
+        }
+    }
+}
+
+async fn refresh_keys(gateway: Arc<Gateway>) {
+    loop {
+        match gateway.refresh_keys().await {
+            Ok(()) => {
+                gateway.readiness.set("keys", true);
+                tokio::time::sleep(KEYS_REFRESH).await;
+            }
+            Err(_) => tokio::time::sleep(READINESS_TICK).await,
+        }
+    }
+}

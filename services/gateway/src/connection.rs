@@ -1,0 +1,189 @@
+//! One WebSocket connection: what it is, and what it has been told.
+//!
+//! Lives on one worker and is never shared between threads. [`handshake`] lets it in, [`driver`] moves its frames,
+//! [`sync`] replays logs to it; [`crate::fanout`] gives it what is live.
+
+pub(crate) mod driver;
+pub(crate) mod handshake;
+pub(crate) mod outbox;
+pub(crate) mod sync;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use ahash::AHashMap;
+use bytestring::ByteString;
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, LoginId, UserId};
+use entrenous_protocol::{CloseCode, frame, live::origin_of, rpc::store::Stored};
+use tokio::sync::Notify;
+
+use outbox::{Outbox, Outgoing};
+
+/// What a connection has of a conversation. Where it is live, the list entry in the conversation's feed knows more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) mode: Mode,
+    /// `unsubscribe` was asked for: `sync` passes it over until `subscribe`.
+    pub(crate) is_unsubscribed: bool,
+    /// An entry, or an ack in its place, was sent on this connection: it counts in the digest while it is live.
+    pub(crate) has_sent: bool,
+}
+
+/// How a conversation stands on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Its live entries are forwarded.
+    Live,
+    /// A `sync` replays its log.
+    Syncing,
+    /// Nothing is sent.
+    Paused,
+}
+
+/// A send that awaits its ack.
+#[derive(Debug, Clone, Copy)]
+struct PendingSend {
+    conversation_id: ConversationId,
+    /// Committed; the ack waits for its place among the live entries.
+    stored: Option<Stored>,
+}
+
+/// One authenticated connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) origin: u64,
+    pub(crate) user_id: UserId,
+    pub(crate) device_id: DeviceId,
+    pub(crate) login_id: Cell<LoginId>,
+    pub(crate) outbox: Outbox,
+    pub(crate) views: RefCell<AHashMap<ConversationId, View>>,
+    pub(crate) sync_requests: RefCell<std::collections::VecDeque<sync::Request>>,
+    pub(crate) sync_requested: Notify,
+    /// A first `sync` came: from here on the connection takes part in what is live.
+    pub(crate) has_synced: Cell<bool>,
+    /// XOR over the live conversations, as docs/protocol.md, section 3, defines it.
+    pub(crate) digest: Cell<u64>,
+    /// Grows per device; 0 until the store has told.
+    connection_no: Cell<u64>,
+    /// The highest number of this device that was heard of.
+    newest_no: Cell<u64>,
+    pending: RefCell<AHashMap<EntryId, PendingSend>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: ConnectionId,
+        user_id: UserId,
+        device_id: DeviceId,
+        login_id: LoginId,
+        outbox: Outbox,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            origin: origin_of(id),
+            user_id,
+            device_id,
+            login_id: Cell::new(login_id),
+            outbox,
+            views: RefCell::default(),
+            sync_requests: RefCell::default(),
+            sync_requested: Notify::new(),
+            has_synced: Cell::new(false),
+            digest: Cell::new(0),
+            connection_no: Cell::new(0),
+            newest_no: Cell::new(0),
+            pending: RefCell::default(),
+        })
+    }
+
+    /// Queues a frame; a connection that does not keep up is closed.
+    pub(crate) fn send(&self, frame: impl Into<ByteString>) {
+        self.outbox.push(Outgoing::Text(frame.into()));
+    }
+
+    /// Asks for the end of the connection. The first reason counts.
+    pub(crate) fn close(&self, code: CloseCode) {
+        self.outbox.close(code);
+    }
+
+    /// A connection of the same device has this number: the higher one stays.
+    pub(crate) fn note_connection_no(&self, number: u64, is_own: bool) {
+        if is_own {
+            self.connection_no.set(number);
+        }
+        self.newest_no.set(self.newest_no.get().max(number));
+        let own = self.connection_no.get();
+        if own != 0 && own < self.newest_no.get() {
+            self.close(CloseCode::Replaced);
+        }
+    }
+
+    /// How many sends await their ack.
+    pub(crate) fn pending_count(&self) -> usize {
+        self.pending.borrow().len()
+    }
+
+    /// A send is on its way. A repeat of one that is on its way already counts once.
+    pub(crate) fn note_send(&self, id: EntryId, conversation_id: ConversationId) {
+        self.pending.borrow_mut().insert(id, PendingSend { conversation_id, stored: None });
+    }
+
+    /// A send ended in an error.
+    pub(crate) fn forget_send(&self, id: EntryId) -> bool {
+        self.pending.borrow_mut().remove(&id).is_some()
+    }
+
+    /// The ack is to wait for the entry's place among the live ones.
+    pub(crate) fn hold_ack(&self, id: EntryId, stored: Stored) {
+        if let Some(pending) = self.pending.borrow_mut().get_mut(&id) {
+            pending.stored = Some(stored);
+        }
+    }
+
+    /// Whether the send awaits its ack; it does not any more.
+    pub(crate) fn take_pending(&self, id: EntryId) -> bool {
+        self.forget_send(id)
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.borrow().is_empty()
+    }
+
+    /// A conversation is no longer live: acks that waited for their place go out at once.
+    pub(crate) fn release_acks(&self, conversation_id: ConversationId) {
+        let mut released: Vec<(EntryId, Stored)> = Vec::new();
+        self.pending.borrow_mut().retain(|id, pending| match pending.stored {
+            Some(stored) if pending.conversation_id == conversation_id => {
+                released.push((*id, stored));
+                false
+            }
+            _ => true,
+        });
+        released.sort_unstable_by_key(|(_, stored)| stored.seq);
+        for (id, stored) in released {
+            self.send(frame::ack_entry(id, conversation_id, stored.seq, stored.sent_at));
+        }
+    }
+
+    /// How a conversation stands; paused where nothing is known.
+    pub(crate) fn mode(&self, conversation_id: ConversationId) -> Mode {
+        self.views.borrow().get(&conversation_id).map_or(Mode::Paused, |view| view.mode)
+    }
+
+    /// Whether the conversation was seen as one of the user's on this connection.
+    pub(crate) fn knows(&self, conversation_id: ConversationId) -> bool {
+        self.views.borrow().contains_key(&conversation_id)
+    }
+
+    /// Changes how a conversation stands, and gives what it was.
+    pub(crate) fn set_mode(&self, conversation_id: ConversationId, mode: Mode) -> Option<View> {
+        let mut views = self.views.borrow_mut();
+        let before = views.get(&conversation_id).copied();
+        let view = views.entry(conversation_id).or_insert(View { mode, is_unsubscribed: false, has_sent: false });
+        view.mode = mode;
+        before
+    }
+}

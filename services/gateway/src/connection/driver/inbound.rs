@@ -1,0 +1,228 @@
+//! What a client sends.
+
+use std::{rc::Rc, time::Duration};
+
+use actix_ws::{AggregatedMessage, AggregatedMessageStream};
+use entrenous_model::{ConversationId, EntryId, UserId};
+use entrenous_protocol::{
+    CloseCode, NewMessage,
+    frame::{self, ClientFrame, Rejected},
+    rpc::{
+        store::{AppendMessage, ConversationRequest, GetConversation},
+        tracker::CursorAdvance,
+    },
+};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::{Connection, clock::Clock};
+use crate::{
+    connection::{Mode, View, handshake, outbox::Outgoing},
+    sends::ReplyTo,
+    worker::Worker,
+};
+
+/// Conversations that `unsubscribe` may name before the connection has seen them.
+const VIEWS_MAX: usize = 10_000;
+
+/// Counts frames in windows of a second.
+struct Rate {
+    max: u32,
+    count: u32,
+    since: Instant,
+}
+
+impl Rate {
+    fn is_exceeded(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            (self.count, self.since) = (0, now);
+        }
+        self.count += 1;
+        self.count > self.max
+    }
+}
+
+/// Reads until the client leaves or must be closed.
+pub(super) async fn run(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    clock: &Clock,
+    stream: &mut AggregatedMessageStream,
+) -> CloseCode {
+    let mut rate = Rate { max: worker.gateway.limits.frames_per_second, count: 0, since: Instant::now() };
+    loop {
+        let message = match stream.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return super::close_code_of(&error),
+            None => return CloseCode::Normal,
+        };
+        clock.heard();
+        if rate.is_exceeded() {
+            metrics::counter!("chat_rate_limit_exceeded_total", "action_type" => "frame").increment(1);
+            return CloseCode::TooManyFrames;
+        }
+        match message {
+            AggregatedMessage::Text(text) => {
+                if let Err(code) = on_text(worker, connection, clock, &text).await {
+                    return code;
+                }
+            }
+            AggregatedMessage::Binary(_) => return CloseCode::Unsupported,
+            AggregatedMessage::Ping(bytes) => connection.outbox.push(Outgoing::Pong(bytes)),
+            AggregatedMessage::Pong(_) => {}
+            AggregatedMessage::Close(_) => return CloseCode::Normal,
+        }
+    }
+}
+
+async fn on_text(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    clock: &Clock,
+    text: &str,
+) -> Result<(), CloseCode> {
+    let (id, frame) = match frame::parse(text, &worker.gateway.limits) {
+        Ok(parsed) => parsed,
+        Err(Rejected { id, failure }) => {
+            metrics::counter!("chat_errors_total", "type" => failure.code.as_str(), "severity" => "client").increment(1);
+            connection.send(failure.frame(id));
+            return Ok(());
+        }
+    };
+    match frame {
+        ClientFrame::Authenticate { token } => return renew(worker, connection, clock, id, &token).await,
+        ClientFrame::ChatMessage { to, message } => {
+            let conversation = ConversationId::direct(connection.user_id, to);
+            return send(worker, connection, conversation, Some(to), *message);
+        }
+        ClientFrame::GroupMessage { conversation_id, message } => {
+            return send(worker, connection, conversation_id, None, *message);
+        }
+        ClientFrame::DeliveryReceipt { conversation_id, seq } => receipt(worker, connection, id, conversation_id, seq),
+        ClientFrame::Subscribe { conversation_ids } => {
+            set_unsubscribed(connection, &conversation_ids, false);
+            acknowledge(connection, id);
+        }
+        ClientFrame::Unsubscribe { conversation_ids } => {
+            for conversation in &conversation_ids {
+                if connection.knows(*conversation) {
+                    worker.fanout.borrow_mut().pause(connection, *conversation);
+                }
+            }
+            set_unsubscribed(connection, &conversation_ids, true);
+            acknowledge(connection, id);
+        }
+        ClientFrame::Sync(sync) => connection.request_sync(id, sync),
+        ClientFrame::Ping => connection.send(frame::pong(id)),
+    }
+    Ok(())
+}
+
+fn acknowledge(connection: &Connection, id: Option<EntryId>) {
+    if let Some(id) = id {
+        connection.send(frame::ack(id));
+    }
+}
+
+/// A fresh token on a connection that goes on. It must speak for the same user and device.
+async fn renew(
+    worker: &Worker,
+    connection: &Connection,
+    clock: &Clock,
+    id: Option<EntryId>,
+    token: &str,
+) -> Result<(), CloseCode> {
+    match worker.gateway.authenticate(token).await {
+        Ok(claims) if claims.sub == connection.user_id && claims.device_id == connection.device_id => {
+            connection.login_id.set(claims.sid);
+            clock.renew(&worker.gateway, claims.exp);
+            acknowledge(connection, id);
+            Ok(())
+        }
+        Ok(_) => Err(CloseCode::TokenInvalid),
+        Err(failure) => match handshake::close_code_of(&failure) {
+            CloseCode::Restart => {
+                connection.send(failure.frame(id));
+                Ok(())
+            }
+            code => Err(code),
+        },
+    }
+}
+
+fn send(
+    worker: &Worker,
+    connection: &Connection,
+    conversation_id: ConversationId,
+    direct_with: Option<UserId>,
+    message: NewMessage,
+) -> Result<(), CloseCode> {
+    if connection.pending_count() >= worker.gateway.limits.sends_awaiting_ack {
+        metrics::counter!("chat_rate_limit_exceeded_total", "action_type" => "send").increment(1);
+        return Err(CloseCode::TooManyFrames);
+    }
+    let id = message.id;
+    let bytes = f64::from(u32::try_from(message.content.get().len()).unwrap_or(u32::MAX));
+    let kind = if direct_with.is_some() { "chat_message" } else { "group_message" };
+    metrics::counter!("chat_messages_received_total", "type" => kind).increment(1);
+    metrics::histogram!("chat_message_size_bytes", "type" => kind).record(bytes);
+    connection.note_send(id, conversation_id);
+    let message = AppendMessage {
+        conversation_id,
+        direct_with,
+        sender_id: connection.user_id,
+        sender_device_id: connection.device_id,
+        origin: connection.origin,
+        message,
+    };
+    let reply = ReplyTo::Connection { worker: worker.events.clone(), origin: connection.origin };
+    if let Err(failure) = worker.gateway.sends.submit(message, reply) {
+        connection.forget_send(id);
+        connection.send(failure.frame(Some(id)));
+    }
+    Ok(())
+}
+
+/// Notes how far the device is, cut to the head. A conversation that this connection has not seen is asked for.
+fn receipt(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    id: Option<EntryId>,
+    conversation_id: ConversationId,
+    seq: u64,
+) {
+    let head = worker.fanout.borrow().head(conversation_id).filter(|_| connection.mode(conversation_id) == Mode::Live);
+    let note = move |worker: &Worker, connection: &Connection, head: u64| {
+        worker.gateway.receipts.note(CursorAdvance {
+            user_id: connection.user_id,
+            device_id: connection.device_id,
+            conversation_id,
+            delivered_seq: seq.min(head),
+        });
+        acknowledge(connection, id);
+    };
+    if let Some(head) = head {
+        note(worker, connection, head);
+        return;
+    }
+    let (worker, connection) = (Rc::clone(worker), Rc::clone(connection));
+    actix_web::rt::spawn(async move {
+        let request = ConversationRequest { caller: connection.user_id, conversation_id };
+        match worker.gateway.call::<GetConversation>(&request).await {
+            Ok(conversation) => note(&worker, &connection, conversation.last_seq),
+            Err(failure) => connection.send(failure.frame(id)),
+        }
+    });
+}
+
+fn set_unsubscribed(connection: &Connection, conversations: &[ConversationId], is_unsubscribed: bool) {
+    let mut views = connection.views.borrow_mut();
+    for conversation in conversations {
+        if let Some(view) = views.get_mut(conversation) {
+            view.is_unsubscribed = is_unsubscribed;
+        } else if is_unsubscribed && views.len() < VIEWS_MAX {
+            views.insert(*conversation, View { mode: Mode::Paused, is_unsubscribed, has_sent: false });
+        }
+    }
+}

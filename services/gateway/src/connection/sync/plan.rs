@@ -1,0 +1,109 @@
+//! Which conversations a `sync` replays, from where, and in which order.
+
+use entrenous_model::ConversationId;
+use entrenous_protocol::{
+    entry::ConversationKind,
+    frame::{SyncRequest, SyncedConversation},
+    rpc::store::{Cursors, Membership, Memberships},
+};
+
+use super::default_start;
+use crate::connection::{Connection, Mode};
+
+/// One conversation on its way to being live.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) conversation: ConversationId,
+    /// The last seq that the connection has.
+    pub(super) position: u64,
+    pub(super) starts_at: Option<u64>,
+    pub(super) first_seq: u64,
+    /// The head as last heard of.
+    pub(super) head: u64,
+    pub(super) sent: u32,
+    pub(super) bytes: usize,
+    pub(super) has_more: bool,
+    /// The client's cursor is ahead of the head: it stays paused.
+    pub(super) is_ahead: bool,
+    /// Live or paused: nothing more is read.
+    pub(super) is_settled: bool,
+}
+
+impl Replay {
+    pub(super) fn catch_up(conversation: ConversationId, after: u64) -> Self {
+        Self {
+            conversation,
+            position: after,
+            starts_at: None,
+            first_seq: 0,
+            head: after,
+            sent: 0,
+            bytes: 0,
+            has_more: false,
+            is_ahead: false,
+            is_settled: false,
+        }
+    }
+
+    fn new(membership: &Membership, cursor: Option<u64>, start: u64) -> Self {
+        let is_ahead = cursor.is_some_and(|cursor| cursor > membership.last_seq);
+        let position = cursor.unwrap_or(start).max(membership.readable_from.saturating_sub(1));
+        Self {
+            position: if is_ahead { membership.last_seq } else { position },
+            first_seq: membership.first_seq,
+            head: membership.last_seq,
+            is_ahead,
+            is_settled: is_ahead,
+            ..Self::catch_up(membership.conversation_id, 0)
+        }
+    }
+
+    /// What `sync_complete` says of it: those that sent something, have more, or are behind the client's cursor.
+    pub(super) fn listed(&self) -> Option<SyncedConversation> {
+        (self.sent > 0 || self.has_more || self.is_ahead).then(|| SyncedConversation {
+            conversation_id: self.conversation,
+            first_seq: self.first_seq,
+            starts_at: self.starts_at.unwrap_or(self.position + 1),
+            last_seq: self.head,
+            sent_up_to: self.position,
+            has_more: self.has_more,
+        })
+    }
+}
+
+/// The replays of a `sync`: direct conversations and those that mention the user first, then groups, then channels.
+pub(super) fn replays(
+    connection: &Connection,
+    memberships: &Memberships,
+    acknowledged: &Cursors,
+    sync: &SyncRequest,
+) -> Vec<Replay> {
+    let mut wanted: Vec<(&Membership, Replay)> = memberships
+        .conversations
+        .iter()
+        .filter_map(|membership| {
+            let conversation = membership.conversation_id;
+            let cursor = sync.cursors.get(&conversation).copied();
+            let view = connection.views.borrow().get(&conversation).copied();
+            let is_untouched = view.is_some_and(|view| {
+                view.is_unsubscribed || view.mode == Mode::Syncing || (view.mode == Mode::Live && cursor.is_none())
+            });
+            if is_untouched {
+                return None;
+            }
+            let start = default_start(sync.from, membership, acknowledged.get(&conversation).copied());
+            Some((membership, Replay::new(membership, cursor, start)))
+        })
+        .collect();
+    wanted.sort_by_key(|(membership, _)| rank(membership));
+    wanted.into_iter().map(|(_, replay)| replay).collect()
+}
+
+fn rank(membership: &Membership) -> u8 {
+    match membership.kind {
+        ConversationKind::Direct => 0,
+        _ if membership.has_mention => 0,
+        ConversationKind::Group => 1,
+        ConversationKind::Channel => 2,
+    }
+}

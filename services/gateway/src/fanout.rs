@@ -1,0 +1,506 @@
+//! One worker's conversations: which seq was forwarded last, and to which connections.
+//!
+//! Live messages are hints: a repeat is dropped; a hole makes the worker read that conversation on from the store until
+//! it has caught up, and what comes meanwhile is only noted. So every live connection gets every entry once, in order.
+//! Everything here is synchronous and on one thread: between two awaits nothing moves.
+
+#[cfg(test)]
+mod tests;
+mod unclaimed;
+
+use std::rc::Rc;
+
+use ahash::{AHashMap, AHashSet};
+use bytestring::ByteString;
+use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
+use entrenous_protocol::{
+    entry::{EntryKind, MemberContent},
+    frame,
+    live::{FLAG_MEMBER, LiveMessage},
+    rpc::store::{LogEntry, Stored},
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::connection::{Connection, Mode};
+use unclaimed::Unclaimed;
+
+/// A conversation that at least one connection of this worker has live or replays.
+#[derive(Debug)]
+struct Feed {
+    /// The last seq handed to the live connections.
+    forwarded: u64,
+    /// The highest seq heard of.
+    head: u64,
+    live: Vec<LiveEntry>,
+    /// Connections that replay it.
+    syncing: usize,
+    is_repairing: bool,
+}
+
+#[derive(Debug)]
+struct LiveEntry {
+    connection: Rc<Connection>,
+    last_seq: u64,
+    has_sent: bool,
+    /// Own sends are acknowledged in place; not while a `sync` is under way.
+    is_origin: bool,
+}
+
+/// A log entry on its way to connections.
+struct Forward<'a> {
+    seq: u64,
+    text: ByteString,
+    /// The entry's id, where some connection of this worker may await its ack.
+    id: Option<EntryId>,
+    sent_at: Option<Timestamp>,
+    member: Option<&'a MemberContent>,
+}
+
+/// The worker's conversations and connections.
+#[derive(Debug, Default)]
+pub(crate) struct Fanout {
+    feeds: AHashMap<ConversationId, Feed>,
+    users: AHashMap<UserId, Vec<Rc<Connection>>>,
+    origins: AHashMap<u64, Rc<Connection>>,
+    unclaimed: Unclaimed,
+    /// Holes that nobody repairs yet.
+    holes: Vec<ConversationId>,
+    /// Conversations behind their head, by the tick at which that was first seen.
+    lagging: AHashSet<ConversationId>,
+}
+
+/// What of an entry's frame the gateway looks at, and only where it must.
+#[derive(Deserialize)]
+struct FrameHead {
+    id: EntryId,
+    meta: FrameMeta,
+}
+
+#[derive(Deserialize)]
+struct FrameMeta {
+    timestamp: i64,
+}
+
+#[derive(Deserialize)]
+struct MemberFrame {
+    payload: MemberPayload,
+}
+
+#[derive(Deserialize)]
+struct MemberPayload {
+    content: MemberContent,
+}
+
+impl Fanout {
+    /// A connection was let in: from now on it hears what concerns its user.
+    pub(crate) fn add_connection(&mut self, connection: &Rc<Connection>) {
+        self.users.entry(connection.user_id).or_default().push(Rc::clone(connection));
+        self.origins.insert(connection.origin, Rc::clone(connection));
+    }
+
+    /// A connection is gone.
+    pub(crate) fn remove_connection(&mut self, connection: &Rc<Connection>) {
+        self.origins.remove(&connection.origin);
+        if let Some(connections) = self.users.get_mut(&connection.user_id) {
+            connections.retain(|other| !Rc::ptr_eq(other, connection));
+            if connections.is_empty() {
+                self.users.remove(&connection.user_id);
+            }
+        }
+        let views = std::mem::take(&mut *connection.views.borrow_mut());
+        for (conversation, view) in views {
+            match view.mode {
+                Mode::Live => drop(self.take_live(conversation, connection)),
+                Mode::Syncing => self.end_syncing(conversation),
+                Mode::Paused => {}
+            }
+        }
+    }
+
+    /// The connection with this origin.
+    pub(crate) fn connection(&self, origin: u64) -> Option<Rc<Connection>> {
+        self.origins.get(&origin).map(Rc::clone)
+    }
+
+    /// A user's connections.
+    pub(crate) fn connections_of(&self, user: UserId) -> &[Rc<Connection>] {
+        self.users.get(&user).map_or(&[], Vec::as_slice)
+    }
+
+    /// All connections.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        self.origins.values()
+    }
+
+    /// An entry came on the live plane.
+    pub(crate) fn on_live_entry(&mut self, message: &LiveMessage) {
+        let conversation = ConversationId::from(message.preamble.subject);
+        let seq = message.preamble.seq;
+        let Some(feed) = self.feeds.get_mut(&conversation) else {
+            self.unclaimed.note(conversation, seq);
+            return;
+        };
+        feed.head = feed.head.max(seq);
+        if seq <= feed.forwarded {
+            return;
+        }
+        if feed.is_repairing {
+            return;
+        }
+        if seq != feed.forwarded + 1 {
+            self.holes.push(conversation);
+            return;
+        }
+        let Ok(text) = ByteString::try_from(message.body.clone()) else { return };
+        let member = (message.preamble.flags & FLAG_MEMBER != 0).then(|| member_of(&text)).flatten();
+        let head = self
+            .origins
+            .get(&message.preamble.origin)
+            .filter(|origin| origin.has_pending())
+            .and_then(|_| serde_json::from_str::<FrameHead>(&text).ok());
+        let (id, sent_at) = match head {
+            Some(head) => (Some(head.id), chrono::DateTime::from_timestamp_millis(head.meta.timestamp)),
+            None => (None, None),
+        };
+        let forward = Forward { seq, text, id, sent_at: sent_at.map(Timestamp::from), member: member.as_ref() };
+        self.forward(conversation, &forward);
+    }
+
+    /// Entries read from the log to repair a hole. Gives whether the conversation has caught up.
+    pub(crate) fn on_repaired(&mut self, conversation: ConversationId, entries: Vec<LogEntry>, head: u64) -> bool {
+        for entry in entries {
+            let Some(feed) = self.feeds.get(&conversation) else { return true };
+            if entry.seq != feed.forwarded + 1 {
+                continue;
+            }
+            let text = ByteString::from(String::from(Box::<str>::from(entry.frame)));
+            let member = (entry.kind == EntryKind::Member).then(|| member_of(&text)).flatten();
+            let sent_at = serde_json::from_str::<FrameHead>(&text)
+                .ok()
+                .and_then(|head| chrono::DateTime::from_timestamp_millis(head.meta.timestamp))
+                .map(Timestamp::from);
+            let forward = Forward { seq: entry.seq, text, id: Some(entry.id), sent_at, member: member.as_ref() };
+            self.forward(conversation, &forward);
+        }
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return true };
+        feed.head = feed.head.max(head);
+        let has_caught_up = feed.forwarded >= feed.head;
+        if has_caught_up {
+            feed.is_repairing = false;
+        }
+        has_caught_up
+    }
+
+    /// A repair could not read the log: it is tried again at the next tick.
+    pub(crate) fn on_repair_failed(&mut self, conversation: ConversationId) {
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            feed.is_repairing = false;
+            self.lagging.insert(conversation);
+        }
+    }
+
+    /// Conversations whose hole somebody must repair now, each with the last seq forwarded. They count as being
+    /// repaired from here on.
+    pub(crate) fn take_holes(&mut self) -> Vec<(ConversationId, u64)> {
+        let holes = std::mem::take(&mut self.holes);
+        holes.into_iter().filter_map(|conversation| self.start_repair(conversation)).collect()
+    }
+
+    fn start_repair(&mut self, conversation: ConversationId) -> Option<(ConversationId, u64)> {
+        let feed = self.feeds.get_mut(&conversation)?;
+        if feed.is_repairing {
+            return None;
+        }
+        feed.is_repairing = true;
+        Some((conversation, feed.forwarded))
+    }
+
+    /// Something says that a conversation's head is at least here: its live message should come, or have come.
+    pub(crate) fn note_head(&mut self, conversation: ConversationId, head: u64) {
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            feed.head = feed.head.max(head);
+            if feed.forwarded < feed.head {
+                self.lagging.insert(conversation);
+            }
+        }
+    }
+
+    /// Where a conversation was behind its head at the last tick and still is, a live message was lost: a hole.
+    pub(crate) fn tick(&mut self) {
+        for conversation in std::mem::take(&mut self.lagging) {
+            if self.feeds.get(&conversation).is_some_and(|feed| feed.forwarded < feed.head && !feed.is_repairing) {
+                self.holes.push(conversation);
+            }
+        }
+    }
+
+    /// Forgets the oldest of what nobody here wanted.
+    pub(crate) fn age_unclaimed(&mut self) {
+        self.unclaimed.age();
+    }
+
+    /// Conversations of this worker, for a comparison with the store after an interruption.
+    pub(crate) fn conversations(&self) -> Vec<ConversationId> {
+        self.feeds.keys().copied().collect()
+    }
+
+    fn forward(&mut self, conversation: ConversationId, forward: &Forward<'_>) {
+        if let Some(member) = forward.member
+            && member.change.leaves_a_member()
+        {
+            for user in std::iter::once(member.user_id).chain(member.members.iter().copied()) {
+                self.join(user, conversation, forward.seq);
+            }
+        }
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
+        feed.forwarded = forward.seq;
+        let mut digests = Digests::new(conversation, forward.seq);
+        for live in &mut feed.live {
+            if live.last_seq < forward.seq {
+                live.forward(conversation, forward, &mut digests);
+            }
+        }
+        if let Some(member) = forward.member
+            && !member.change.leaves_a_member()
+        {
+            self.leave(member.user_id, conversation);
+        }
+    }
+
+    /// A user is a member from `joined_seq` on: their connections have the conversation live from there.
+    pub(crate) fn join(&mut self, user: UserId, conversation: ConversationId, joined_seq: u64) {
+        for connection in self.connections_of(user).to_vec() {
+            let is_new = connection.has_synced.get() && !connection.knows(conversation);
+            if !is_new {
+                continue;
+            }
+            let feed = self.open(conversation, joined_seq.saturating_sub(1));
+            if feed.forwarded >= joined_seq {
+                // The notice came late: this connection reads what it has missed by itself.
+                connection.send(frame::conversation_joined(conversation, joined_seq));
+                connection.set_mode(conversation, Mode::Paused);
+                connection.request_catch_up(conversation, joined_seq.saturating_sub(1));
+                continue;
+            }
+            feed.head = feed.head.max(joined_seq);
+            self.lagging.insert(conversation);
+            connection.send(frame::conversation_joined(conversation, joined_seq));
+            self.go_live(&connection, conversation, joined_seq.saturating_sub(1), true);
+        }
+    }
+
+    fn leave(&mut self, user: UserId, conversation: ConversationId) {
+        for connection in self.connections_of(user).to_vec() {
+            self.drop_view(&connection, conversation);
+        }
+    }
+
+    /// The connection has nothing of the conversation any more.
+    pub(crate) fn drop_view(&mut self, connection: &Rc<Connection>, conversation: ConversationId) {
+        let view = connection.views.borrow_mut().remove(&conversation);
+        match view.map(|view| view.mode) {
+            Some(Mode::Live) => {
+                self.take_live(conversation, connection);
+                connection.release_acks(conversation);
+            }
+            Some(Mode::Syncing) => self.end_syncing(conversation),
+            Some(Mode::Paused) | None => {}
+        }
+    }
+
+    /// Makes sure that the conversation is followed. `head` was read from the store just before.
+    fn open(&mut self, conversation: ConversationId, head: u64) -> &mut Feed {
+        let seen = self.unclaimed.head(conversation);
+        let feed = self.feeds.entry(conversation).or_insert(Feed {
+            forwarded: head,
+            head: seen.max(head),
+            live: Vec::new(),
+            syncing: 0,
+            is_repairing: false,
+        });
+        if feed.forwarded < feed.head {
+            self.lagging.insert(conversation);
+        }
+        feed
+    }
+
+    /// A connection begins to replay a conversation whose head was read from the store just before.
+    pub(crate) fn start_syncing(&mut self, connection: &Rc<Connection>, conversation: ConversationId, head: u64) {
+        let before = connection.set_mode(conversation, Mode::Syncing).map(|view| view.mode);
+        if before == Some(Mode::Syncing) {
+            return;
+        }
+        self.open(conversation, head).syncing += 1;
+        if before == Some(Mode::Live) {
+            if let Some(live) = self.take_live(conversation, connection) {
+                mark_sent(connection, conversation, live.has_sent);
+            }
+            connection.release_acks(conversation);
+        }
+    }
+
+    fn end_syncing(&mut self, conversation: ConversationId) {
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            feed.syncing = feed.syncing.saturating_sub(1);
+        }
+        self.close_if_unused(conversation);
+    }
+
+    /// The connection gets nothing of the conversation until another `sync`.
+    pub(crate) fn pause(&mut self, connection: &Rc<Connection>, conversation: ConversationId) {
+        match connection.set_mode(conversation, Mode::Paused).map(|view| view.mode) {
+            Some(Mode::Live) => {
+                if let Some(live) = self.take_live(conversation, connection) {
+                    mark_sent(connection, conversation, live.has_sent);
+                }
+                connection.release_acks(conversation);
+            }
+            Some(Mode::Syncing) => self.end_syncing(conversation),
+            Some(Mode::Paused) | None => {}
+        }
+    }
+
+    /// The last seq that was forwarded, which a replay must reach.
+    pub(crate) fn forwarded(&self, conversation: ConversationId) -> Option<u64> {
+        self.feeds.get(&conversation).map(|feed| feed.forwarded)
+    }
+
+    /// The highest seq heard of.
+    pub(crate) fn head(&self, conversation: ConversationId) -> Option<u64> {
+        self.feeds.get(&conversation).map(|feed| feed.head)
+    }
+
+    /// From here on the connection gets the conversation's live entries after `position`, which must not be behind
+    /// what was forwarded.
+    pub(crate) fn go_live(
+        &mut self,
+        connection: &Rc<Connection>,
+        conversation: ConversationId,
+        position: u64,
+        is_origin: bool,
+    ) {
+        let before = connection.set_mode(conversation, Mode::Live);
+        let has_sent = before.is_some_and(|view| view.has_sent);
+        let feed = self.open(conversation, position);
+        if before.map(|view| view.mode) == Some(Mode::Syncing) {
+            feed.syncing = feed.syncing.saturating_sub(1);
+        }
+        if feed.live.iter().any(|live| Rc::ptr_eq(&live.connection, connection)) {
+            return;
+        }
+        feed.live.push(LiveEntry { connection: Rc::clone(connection), last_seq: position, has_sent, is_origin });
+        if has_sent {
+            connection.digest.set(connection.digest.get() ^ digest_of(conversation, position));
+        }
+    }
+
+    /// A `sync` is complete: own sends are acknowledged in place again.
+    pub(crate) fn become_origin(&mut self, connection: &Rc<Connection>, conversation: ConversationId) {
+        if let Some(live) = self.live_mut(connection, conversation) {
+            live.is_origin = true;
+        }
+    }
+
+    fn live_mut(&mut self, connection: &Rc<Connection>, conversation: ConversationId) -> Option<&mut LiveEntry> {
+        let feed = self.feeds.get_mut(&conversation)?;
+        feed.live.iter_mut().find(|live| Rc::ptr_eq(&live.connection, connection))
+    }
+
+    /// The store has committed a connection's send: the ack goes out, now or in its entry's place.
+    pub(crate) fn on_stored(
+        &mut self,
+        connection: &Rc<Connection>,
+        conversation: ConversationId,
+        id: EntryId,
+        stored: Stored,
+    ) {
+        self.note_head(conversation, stored.seq);
+        if connection.mode(conversation) == Mode::Live
+            && let Some(live) = self.live_mut(connection, conversation)
+            && live.is_origin
+            && live.last_seq < stored.seq
+        {
+            connection.hold_ack(id, stored);
+            return;
+        }
+        if connection.take_pending(id) {
+            connection.send(frame::ack_entry(id, conversation, stored.seq, stored.sent_at));
+        }
+    }
+
+    fn take_live(&mut self, conversation: ConversationId, connection: &Rc<Connection>) -> Option<LiveEntry> {
+        let feed = self.feeds.get_mut(&conversation)?;
+        let at = feed.live.iter().position(|live| Rc::ptr_eq(&live.connection, connection))?;
+        let live = feed.live.swap_remove(at);
+        if live.has_sent {
+            connection.digest.set(connection.digest.get() ^ digest_of(conversation, live.last_seq));
+        }
+        self.close_if_unused(conversation);
+        Some(live)
+    }
+
+    fn close_if_unused(&mut self, conversation: ConversationId) {
+        let is_unused = |feed: &Feed| feed.live.is_empty() && feed.syncing == 0;
+        if self.feeds.get(&conversation).is_some_and(is_unused)
+            && let Some(feed) = self.feeds.remove(&conversation)
+        {
+            // Somebody may be about to open it with a head that was read before.
+            self.unclaimed.note(conversation, feed.head);
+        }
+    }
+}
+
+impl LiveEntry {
+    fn forward(&mut self, conversation: ConversationId, forward: &Forward<'_>, digests: &mut Digests) {
+        let ack = forward.id.zip(forward.sent_at).filter(|(id, _)| self.is_origin && self.connection.take_pending(*id));
+        match ack {
+            Some((id, sent_at)) => {
+                self.connection.send(frame::ack_entry(id, conversation, forward.seq, sent_at));
+            }
+            None => self.connection.send(forward.text.clone()),
+        }
+        let before = if self.has_sent { digests.of(self.last_seq) } else { 0 };
+        self.connection.digest.set(self.connection.digest.get() ^ before ^ digests.of(forward.seq));
+        self.last_seq = forward.seq;
+        self.has_sent = true;
+    }
+}
+
+/// Digest values of one conversation: nearly all connections need the same two.
+struct Digests {
+    conversation: ConversationId,
+    known: [(u64, u64); 2],
+}
+
+impl Digests {
+    fn new(conversation: ConversationId, seq: u64) -> Self {
+        let before = seq.saturating_sub(1);
+        let known = [(seq, digest_of(conversation, seq)), (before, digest_of(conversation, before))];
+        Self { conversation, known }
+    }
+
+    fn of(&self, seq: u64) -> u64 {
+        let known = self.known.iter().find(|(known, _)| *known == seq);
+        known.map_or_else(|| digest_of(self.conversation, seq), |(_, digest)| *digest)
+    }
+}
+
+/// The first 8 bytes of SHA-256(conversation id ‖ seq). Source: docs/protocol.md, section 3, heartbeats.
+fn digest_of(conversation: ConversationId, seq: u64) -> u64 {
+    let hash = Sha256::new().chain_update(conversation.as_bytes()).chain_update(seq.to_be_bytes()).finalize();
+    hash.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
+}
+
+fn mark_sent(connection: &Connection, conversation: ConversationId, has_sent: bool) {
+    if let Some(view) = connection.views.borrow_mut().get_mut(&conversation) {
+        view.has_sent |= has_sent;
+    }
+}
+
+fn member_of(text: &str) -> Option<MemberContent> {
+    serde_json::from_str::<MemberFrame>(text)
+        .inspect_err(|error| tracing::error!(%error, "a member entry that cannot be read"))
+        .ok()
+        .map(|frame| frame.payload.content)
+}

@@ -1,0 +1,241 @@
+//! Whatever the live plane loses, repeats or reorders, a live connection gets each entry once and in order.
+
+use std::rc::Rc;
+
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, UserId};
+use entrenous_protocol::{
+    entry::{MemberChange, MemberContent},
+    live::{FLAG_MEMBER, LiveKind, LiveMessage, Preamble},
+    rpc::store::{LogEntry, Stored},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Fanout, digest_of};
+use crate::connection::{
+    Connection, Mode,
+    outbox::{Outbox, Outgoing},
+};
+
+const CONVERSATION: Uuid = Uuid::from_u128(0xc0);
+
+fn conversation() -> ConversationId {
+    CONVERSATION.into()
+}
+
+fn user(number: u128) -> UserId {
+    Uuid::from_u128(number).into()
+}
+
+/// A connection of a user that has synced.
+fn connection(fanout: &mut Fanout, number: u128) -> Rc<Connection> {
+    let id = ConnectionId::from(Uuid::from_u128(number << 64 | number));
+    let login = LoginId::from(Uuid::from_u128(number));
+    let connection =
+        Connection::new(id, user(number), DeviceId::from(Uuid::from_u128(number)), login, Outbox::new(10_000, 1 << 24));
+    connection.has_synced.set(true);
+    fanout.add_connection(&connection);
+    connection
+}
+
+fn entry_id(seq: u64) -> Uuid {
+    Uuid::from_u128(0xe000 + u128::from(seq))
+}
+
+fn frame(seq: u64, member: Option<&MemberContent>) -> Value {
+    json!({
+        "type": if member.is_some() { "member_changed" } else { "group_message" },
+        "id": entry_id(seq), "payload": {"seq": seq, "content": member}, "meta": {"timestamp": 1_700_000_000_000_i64},
+    })
+}
+
+fn live(seq: u64, origin: u64, member: Option<&MemberContent>) -> LiveMessage {
+    let preamble = Preamble {
+        kind: LiveKind::Entry,
+        flags: if member.is_some() { FLAG_MEMBER } else { 0 },
+        publisher: 1,
+        number: 1,
+        subject: CONVERSATION,
+        seq,
+        origin,
+        incarnation: 1,
+    };
+    LiveMessage { preamble, body: frame(seq, member).to_string().into() }
+}
+
+fn logged(seq: u64) -> LogEntry {
+    LogEntry {
+        seq,
+        id: entry_id(seq).into(),
+        kind: entrenous_protocol::EntryKind::Message,
+        sender_device_id: None,
+        frame: serde_json::value::to_raw_value(&frame(seq, None)).unwrap(),
+    }
+}
+
+/// What was sent, as `(type, seq)`.
+fn sent(connection: &Connection) -> Vec<(String, u64)> {
+    connection.close(entrenous_protocol::CloseCode::Normal);
+    let mut sent = Vec::new();
+    while let Some(Some(Outgoing::Text(text))) = futures::FutureExt::now_or_never(connection.outbox.next()) {
+        let frame: Value = serde_json::from_str(&text).unwrap();
+        let r#type = frame["type"].as_str().unwrap().to_owned();
+        sent.push((r#type, frame["payload"]["seq"].as_u64().unwrap_or(0)));
+    }
+    sent
+}
+
+fn stored(seq: u64) -> Stored {
+    let sent_at = chrono::DateTime::from_timestamp_millis(1_700_000_000_000).unwrap().into();
+    Stored { seq, sent_at, expires_at: None, is_repeat: false }
+}
+
+fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<(String, u64)> {
+    seqs.into_iter().map(|seq| ("group_message".to_owned(), seq)).collect()
+}
+
+#[test]
+fn a_repeat_is_dropped_and_a_hole_is_repaired_from_the_log() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 3, true);
+    for seq in [4, 4, 3, 6] {
+        fanout.on_live_entry(&live(seq, 0, None));
+    }
+    assert_eq!(fanout.take_holes(), [(conversation(), 4)]);
+    // While the log is read, what comes is only noted.
+    fanout.on_live_entry(&live(7, 0, None));
+    assert!(!fanout.on_repaired(conversation(), vec![logged(5), logged(6)], 6));
+    assert!(fanout.on_repaired(conversation(), vec![logged(7)], 7));
+    assert_eq!(sent(&alice), messages(4..=7));
+}
+
+#[test]
+fn a_lost_last_entry_shows_by_its_senders_ack() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 3, true);
+    alice.note_send(entry_id(4).into(), conversation());
+    fanout.on_stored(&alice, conversation(), entry_id(4).into(), stored(4));
+    fanout.tick();
+    assert_eq!(fanout.take_holes(), [(conversation(), 3)]);
+    assert!(fanout.on_repaired(conversation(), vec![logged(4)], 4));
+    assert_eq!(sent(&alice), [("ack".to_owned(), 4)]);
+}
+
+#[test]
+fn the_ack_stands_in_the_place_of_its_entry_whatever_comes_first() {
+    for is_answer_first in [false, true] {
+        let mut fanout = Fanout::default();
+        let alice = connection(&mut fanout, 1);
+        let bob = connection(&mut fanout, 2);
+        fanout.go_live(&alice, conversation(), 0, true);
+        fanout.go_live(&bob, conversation(), 0, true);
+        alice.note_send(entry_id(2).into(), conversation());
+        if is_answer_first {
+            fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
+        }
+        fanout.on_live_entry(&live(1, bob.origin, None));
+        fanout.on_live_entry(&live(2, alice.origin, None));
+        if !is_answer_first {
+            fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
+        }
+        assert_eq!(sent(&alice), [("group_message".to_owned(), 1), ("ack".to_owned(), 2)]);
+        assert_eq!(sent(&bob), messages([1, 2]));
+    }
+}
+
+#[test]
+fn while_a_sync_is_under_way_acks_come_at_once_and_own_entries_as_entries() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 0, true);
+    alice.note_send(entry_id(1).into(), conversation());
+    fanout.on_stored(&alice, conversation(), entry_id(1).into(), stored(1));
+    // The ack waited for its place; a sync takes that place away.
+    fanout.start_syncing(&alice, conversation(), 1);
+    fanout.on_live_entry(&live(1, alice.origin, None));
+    assert_eq!(fanout.forwarded(conversation()), Some(1));
+    fanout.go_live(&alice, conversation(), 1, false);
+    alice.note_send(entry_id(2).into(), conversation());
+    fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
+    fanout.on_live_entry(&live(2, alice.origin, None));
+    assert_eq!(sent(&alice), [("ack".to_owned(), 1), ("ack".to_owned(), 2), ("group_message".to_owned(), 2)]);
+}
+
+#[test]
+fn members_come_before_their_entry_and_go_after_it() {
+    let mut fanout = Fanout::default();
+    let (alice, bob) = (connection(&mut fanout, 1), connection(&mut fanout, 2));
+    fanout.go_live(&alice, conversation(), 0, true);
+    let change = |change| MemberContent { user_id: user(2), change, role: None, by: user(1), members: Vec::new() };
+    fanout.on_live_entry(&live(1, 0, Some(&change(MemberChange::Added))));
+    fanout.on_live_entry(&live(2, 0, None));
+    fanout.on_live_entry(&live(3, 0, Some(&change(MemberChange::Removed))));
+    fanout.on_live_entry(&live(4, 0, None));
+    assert_eq!(
+        sent(&bob),
+        [("notification", 1), ("member_changed", 1), ("group_message", 2), ("member_changed", 3)]
+            .map(|(r#type, seq)| (r#type.to_owned(), seq))
+    );
+    assert!(!bob.knows(conversation()));
+    assert_eq!(sent(&alice).len(), 4);
+}
+
+#[test]
+fn what_passed_by_before_the_conversation_was_followed_is_a_hole() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    // The head was read as 5; entry 6 passes by before the worker follows the conversation.
+    fanout.on_live_entry(&live(6, 0, None));
+    fanout.go_live(&alice, conversation(), 5, true);
+    fanout.tick();
+    assert_eq!(fanout.take_holes(), [(conversation(), 5)]);
+    assert!(fanout.on_repaired(conversation(), vec![logged(6)], 6));
+    assert_eq!(sent(&alice), messages([6]));
+}
+
+#[test]
+fn the_digest_is_over_what_was_sent_live() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 0, true);
+    assert_eq!(alice.digest.get(), 0);
+    fanout.on_live_entry(&live(1, 0, None));
+    fanout.on_live_entry(&live(2, 0, None));
+    assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
+    fanout.pause(&alice, conversation());
+    assert_eq!(alice.digest.get(), 0);
+    fanout.go_live(&alice, conversation(), 2, true);
+    assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
+}
+
+#[test]
+fn nothing_is_left_when_the_last_connection_goes() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 0, true);
+    fanout.remove_connection(&alice);
+    assert!(fanout.conversations().is_empty());
+    assert!(fanout.connections().next().is_none());
+    assert_eq!(alice.mode(conversation()), Mode::Paused);
+}
+
+proptest! {
+    #[test]
+    fn any_loss_repeat_and_order_gives_every_entry_once_in_order(arrivals in prop::collection::vec(1_u64..30, 0..80)) {
+        let mut fanout = Fanout::default();
+        let alice = connection(&mut fanout, 1);
+        fanout.go_live(&alice, conversation(), 0, true);
+        let mut head = 0;
+        for seq in arrivals {
+            head = head.max(seq);
+            fanout.on_live_entry(&live(seq, 0, None));
+            for (conversation, after) in fanout.take_holes() {
+                prop_assert!(fanout.on_repaired(conversation, (after + 1..=head).map(logged).collect(), head));
+            }
+        }
+        prop_assert_eq!(sent(&alice), messages(1..=head));
+    }
+}

@@ -1,0 +1,231 @@
+//! The description of the REST API, made from the handlers. Source: OpenAPI 3.1.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use entrenous_protocol::{Code, rest::Problem};
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        self, Content, Object, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        path::Operation,
+        schema::{Schema, SchemaType, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use crate::routes::{auth, conversations, devices, log, members, messages, operations, users};
+
+/// The description, as it is served and as docs/openapi.json keeps it.
+pub fn text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let text = Api::openapi().to_pretty_json();
+        text.map_or_else(|_| "{}\n".to_owned(), |text| text + "\n")
+    });
+    &TEXT
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Entrenous",
+        description = "REST calls of the Entrenous client protocol. Every error is an RFC 9457 problem whose `code` says what went wrong. Unknown fields are ignored; a method that a path does not have is answered 405 with `Allow`."
+    ),
+    paths(
+        auth::register,
+        auth::login,
+        auth::refresh,
+        auth::logout,
+        auth::change_password,
+        users::me,
+        users::update_me,
+        users::profile,
+        users::find,
+        devices::list,
+        devices::delete,
+        conversations::create,
+        conversations::list,
+        conversations::get,
+        members::list,
+        members::add,
+        members::remove,
+        messages::send,
+        messages::history,
+        messages::get,
+        log::read,
+        operations::limits,
+        operations::description,
+        operations::jwks,
+        operations::healthz,
+        operations::readyz,
+        operations::livez,
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "auth", description = "Accounts and logins"),
+        (name = "users", description = "Profiles"),
+        (name = "devices", description = "One's own devices"),
+        (name = "conversations", description = "Conversations as their members see them"),
+        (name = "members", description = "Who is in a conversation"),
+        (name = "messages", description = "Sending, history and the raw log"),
+        (name = "operations", description = "What needs no token"),
+    ),
+    modifiers(&Bearer, &CommonProblems, &Codes)
+)]
+struct Api;
+
+/// Access tokens.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Problems that every call of a kind may answer, so that handlers name only their own.
+struct CommonProblems;
+
+impl Modify for CommonProblems {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        for item in api.paths.paths.values_mut() {
+            for operation in operations_of(item) {
+                add_common(operation);
+            }
+        }
+    }
+}
+
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+fn add_common(operation: &mut Operation) {
+    let is_about_us = operation.tags.iter().flatten().any(|tag| tag == "operations");
+    let mut common: Vec<&[Code]> = Vec::new();
+    if !is_about_us {
+        common.extend([&[Code::Internal][..], &[Code::Unavailable]]);
+    }
+    if operation.security.is_some() {
+        common.push(&[Code::Unauthenticated, Code::TokenExpired]);
+    }
+    if operation.request_body.is_some() {
+        common.extend([&[Code::Malformed][..], &[Code::TooLarge], &[Code::UnsupportedType]]);
+    }
+    if operation.request_body.is_some() || operation.parameters.as_ref().is_some_and(|list| !list.is_empty()) {
+        common.push(&[Code::Invalid]);
+    }
+    for codes in common {
+        for (status, response) in responses(codes) {
+            operation.responses.responses.entry(status).or_insert(response);
+        }
+    }
+}
+
+/// The values of `code`.
+struct Codes;
+
+impl Modify for Codes {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        let schemas = api.components.as_mut().map(|components| &mut components.schemas);
+        let problem = schemas.and_then(|schemas| schemas.get_mut("Problem"));
+        if let Some(RefOr::T(Schema::Object(problem))) = problem {
+            let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+            let codes = Object::builder().schema_type(SchemaType::new(Type::String)).enum_values(Some(codes)).build();
+            problem.properties.insert("code".to_owned(), RefOr::T(Schema::Object(codes)));
+        }
+    }
+}
+
+/// Problems of these codes, which share a status.
+fn responses(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {
+    let names: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    let content = Content::new(Some(Ref::from_schema_name("Problem")));
+    let response =
+        ResponseBuilder::new().description(names.join(", ")).content("application/problem+json", content).build();
+    codes.first().map(|code| (code.status().to_string(), RefOr::T(response))).into_iter().collect()
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: $($code:ident),*;)*) => {$(
+        $(#[$doc])*
+        pub(crate) enum $name {}
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                responses(&[$(Code::$code),*])
+            }
+        }
+    )*};
+}
+
+problems! {
+    /// Credentials that are not good.
+    Unauthenticated: Unauthenticated;
+    /// A refresh token that is not good.
+    RefreshRefused: Unauthenticated, RefreshTokenReused;
+    /// Not allowed to this caller.
+    Forbidden: Forbidden;
+    /// Does not exist for this caller.
+    NotFound: NotFound;
+    /// Clashes with what is there.
+    Conflict: Conflict;
+    /// The id was used for another message.
+    IdConflict: IdConflict;
+    /// Over a limit.
+    TooLarge: TooLarge;
+    /// Too often.
+    RateLimited: RateLimited;
+    /// A part is away.
+    Unavailable: Unavailable;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_description_is_of_3_1_and_complete() {
+        let api: Value = serde_json::from_str(text()).unwrap();
+        assert_eq!(api["openapi"], "3.1.0");
+        let send = &api["paths"]["/api/v1/conversations/{id}/messages"]["post"];
+        for status in ["201", "400", "401", "403", "404", "409", "413", "415", "422", "500", "503"] {
+            assert!(send["responses"][status].is_object(), "{status}");
+        }
+        let codes = api["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+        assert!(Code::ALL.iter().all(|code| codes.contains(&code.as_str().into())));
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn check(value: &Value, api: &Value) {
+            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+                assert!(api.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+            }
+            match value {
+                Value::Array(items) => items.iter().for_each(|item| check(item, api)),
+                Value::Object(members) => members.values().for_each(|member| check(member, api)),
+                _ => {}
+            }
+        }
+        let api: Value = serde_json::from_str(text()).unwrap();
+        check(&api, &api);
+    }
+
+    /// `UPDATE_GENERATED=1` writes the file anew.
+    #[test]
+    fn the_committed_description_is_the_present_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::write(path, text()).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text(), "docs/openapi.json is not up to date: run this test with UPDATE_GENERATED=1");
+    }
+}

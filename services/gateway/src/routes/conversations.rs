@@ -1,0 +1,81 @@
+//! `/api/v1/conversations`: conversations as their members see them.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, ServiceConfig},
+};
+use entrenous_model::ConversationId;
+use entrenous_protocol::{
+    rest::{Conversation, CreateConversation, Page},
+    rpc::store,
+};
+
+use super::Answer;
+use crate::{
+    http::{
+        extract::{Caller, JsonBody, Query, path_id},
+        resource::at,
+    },
+    openapi::{Forbidden, NotFound, TooLarge},
+    state::Gateway,
+};
+
+/// Conversations in a page where the client does not say.
+const PAGE_DEFAULT: u32 = 50;
+/// Conversations in a page, at most.
+const PAGE_MAX: u32 = 100;
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    at("/api/v1/conversations").get(list).post(create).register(config);
+    at("/api/v1/conversations/{id}").get(get).register(config);
+}
+
+/// Makes a conversation, or finds the direct one that exists.
+#[utoipa::path(
+    post, path = "/api/v1/conversations", tag = "conversations", operation_id = "create_conversation",
+    security(("bearer" = [])), request_body = CreateConversation,
+    responses(
+        (status = 201, description = "The conversation", body = Conversation),
+        (status = 200, description = "The direct conversation, which existed", body = Conversation),
+        Forbidden, NotFound, TooLarge
+    )
+)]
+pub(crate) async fn create(caller: Caller, gateway: Data<Gateway>, body: JsonBody<CreateConversation>) -> Answer {
+    let request = store::CreateRequest { caller: caller.0.sub, conversation: body.0 };
+    let created = gateway.call::<store::Create>(&request).await?;
+    let mut response = if created.is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(response.json(created.conversation))
+}
+
+/// One's own conversations, latest activity first.
+#[utoipa::path(
+    get, path = "/api/v1/conversations", tag = "conversations", operation_id = "list_conversations",
+    security(("bearer" = [])),
+    params(
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 100, 50 by default", minimum = 1, maximum = 100)
+    ),
+    responses((status = 200, description = "A page", body = Page<Conversation>))
+)]
+pub(crate) async fn list(caller: Caller, gateway: Data<Gateway>, query: Query) -> Answer {
+    let request = store::ListConversationsRequest {
+        caller: caller.0.sub,
+        cursor: query.text("cursor")?.map(str::to_owned),
+        limit: query.limit(PAGE_DEFAULT, PAGE_MAX)?,
+    };
+    let page = gateway.call::<store::ListConversations>(&request).await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// One conversation.
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}", tag = "conversations", operation_id = "get_conversation",
+    security(("bearer" = [])),
+    params(("id" = ConversationId, Path, description = "The conversation")),
+    responses((status = 200, description = "The conversation", body = Conversation), NotFound)
+)]
+pub(crate) async fn get(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
+    let request = store::ConversationRequest { caller: caller.0.sub, conversation_id: path_id(&request, "id")? };
+    let conversation = gateway.call::<store::GetConversation>(&request).await?;
+    Ok(HttpResponse::Ok().json(conversation))
+}

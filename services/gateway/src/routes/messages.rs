@@ -1,0 +1,157 @@
+//! `/api/v1/conversations/{id}/messages`: sending and history.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, ServiceConfig},
+};
+use entrenous_model::{ConversationId, EntryId};
+use entrenous_protocol::{
+    Code, Entry, EntryKind, Failure, NewMessage,
+    limits::HISTORY_PAGE_MAX,
+    message::MessageFields,
+    rest::Page,
+    rpc::store::{self, AppendMessage, HistoryPosition, Stored},
+};
+
+use super::Answer;
+use crate::{
+    http::{
+        extract::{Caller, JsonBody, Query, path_id},
+        resource::at,
+    },
+    openapi::{Forbidden, IdConflict, NotFound},
+    state::Gateway,
+};
+
+/// Messages in a page where the client does not say.
+const PAGE_DEFAULT: u32 = 50;
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    at("/api/v1/conversations/{id}/messages").get(history).post(send).register(config);
+    at("/api/v1/conversations/{id}/messages/{message_id}").get(get).register(config);
+}
+
+/// Sends a message. The `id` is the client's: the same again, from the same device, is stored once and answered alike.
+#[utoipa::path(
+    post, path = "/api/v1/conversations/{id}/messages", tag = "messages", operation_id = "send_message",
+    security(("bearer" = [])), request_body = MessageFields,
+    params(("id" = ConversationId, Path, description = "The conversation")),
+    responses(
+        (status = 201, description = "The message, committed", body = Entry),
+        Forbidden, NotFound, IdConflict
+    )
+)]
+pub(crate) async fn send(
+    caller: Caller,
+    request: HttpRequest,
+    gateway: Data<Gateway>,
+    body: JsonBody<MessageFields>,
+) -> Answer {
+    let id = body.0.id.ok_or_else(|| Failure::invalid("id", "is required"))?;
+    let append = AppendMessage {
+        conversation_id: path_id(&request, "id")?,
+        direct_with: None,
+        sender_id: caller.0.sub,
+        sender_device_id: caller.0.device_id,
+        origin: 0,
+        message: body.0.check(id, &gateway.limits)?,
+    };
+    let stored = gateway.sends.send(append.clone()).await?;
+    Ok(HttpResponse::Created().json(resource(append, stored)))
+}
+
+/// The message as it was stored, from what was asked for and what the store added.
+fn resource(append: AppendMessage, stored: Stored) -> Entry {
+    let NewMessage {
+        id,
+        message_type,
+        content,
+        is_sealed: _,
+        reply_to,
+        thread_id,
+        attachments,
+        mentions,
+        metadata,
+        signature,
+    } = append.message;
+    Entry {
+        id,
+        conversation_id: append.conversation_id,
+        seq: stored.seq,
+        kind: EntryKind::Message,
+        sender_id: append.sender_id,
+        sender_device_id: Some(append.sender_device_id),
+        message_type: Some(message_type),
+        content: Some(content),
+        target_id: None,
+        superseded_by: None,
+        reply_to,
+        thread_id,
+        attachments,
+        mentions,
+        metadata,
+        signature,
+        sent_at: stored.sent_at,
+        edited_at: None,
+        edit_count: 0,
+        deleted: false,
+        expires_at: stored.expires_at,
+    }
+}
+
+/// History: messages only, newest first (`after`: oldest first).
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}/messages", tag = "messages", operation_id = "list_messages",
+    security(("bearer" = [])),
+    params(
+        ("id" = ConversationId, Path, description = "The conversation"),
+        ("limit" = Option<u32>, Query, description = "1 to 100, 50 by default", minimum = 1, maximum = 100),
+        ("before" = Option<u64>, Query, description = "Only messages before this seq", minimum = 0),
+        ("after" = Option<u64>, Query, description = "Only messages after this seq, oldest first", minimum = 0),
+        ("around" = Option<u64>, Query, description = "Messages on both sides of this seq, and it", minimum = 0)
+    ),
+    responses((status = 200, description = "A page", body = Page<Entry>), NotFound)
+)]
+pub(crate) async fn history(caller: Caller, request: HttpRequest, gateway: Data<Gateway>, query: Query) -> Answer {
+    let request = store::HistoryRequest {
+        caller: caller.0.sub,
+        conversation_id: path_id(&request, "id")?,
+        position: position(&query)?,
+        limit: query.limit(PAGE_DEFAULT, HISTORY_PAGE_MAX)?,
+    };
+    Ok(HttpResponse::Ok().json(gateway.call::<store::History>(&request).await?))
+}
+
+fn position(query: &Query) -> Result<HistoryPosition, Failure> {
+    match (query.seq("before")?, query.seq("after")?, query.seq("around")?) {
+        (None, None, None) => Ok(HistoryPosition::Latest),
+        (Some(seq), None, None) => Ok(HistoryPosition::Before(seq)),
+        (None, Some(seq), None) => Ok(HistoryPosition::After(seq)),
+        (None, None, Some(seq)) => Ok(HistoryPosition::Around(seq)),
+        (before, after, around) => {
+            let given = [("before", before), ("after", after), ("around", around)];
+            let given = given.iter().filter(|(_, seq)| seq.is_some());
+            let faults = Failure::new(Code::Invalid, "");
+            Err(given.fold(faults, |faults, (name, _)| faults.with_error(name, "must stand alone")))
+        }
+    }
+}
+
+/// One message, as history shows it.
+#[utoipa::path(
+    get, path = "/api/v1/conversations/{id}/messages/{message_id}", tag = "messages", operation_id = "get_message",
+    security(("bearer" = [])),
+    params(
+        ("id" = ConversationId, Path, description = "The conversation"),
+        ("message_id" = EntryId, Path, description = "The message")
+    ),
+    responses((status = 200, description = "The message", body = Entry), NotFound)
+)]
+pub(crate) async fn get(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
+    let request = store::GetMessageRequest {
+        caller: caller.0.sub,
+        conversation_id: path_id(&request, "id")?,
+        message_id: path_id(&request, "message_id")?,
+    };
+    Ok(HttpResponse::Ok().json(gateway.call::<store::GetMessage>(&request).await?))
+}

@@ -1,0 +1,10 @@
+//! The gateway with everything behind it: identity, message store and tracker over a real NATS and PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod rest_auth;
+mod rest_away;
+mod rest_browsers;
+mod rest_conversations;
+mod rest_errors;
+mod rest_messages;
+mod rest_stack;
