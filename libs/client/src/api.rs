@@ -1,0 +1,316 @@
+//! The REST calls.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use entrenous_model::{ConversationId, DeviceId, UserId};
+use entrenous_protocol::{
+    Entry, Limits,
+    entry::Role,
+    rest::{
+        AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, Member, Page, Profile, Refresh,
+        Register, Tokens, User,
+    },
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use serde::{Serialize, de::DeserializeOwned};
+use url::Url;
+
+use crate::{ApiError, OutgoingMessage, Refusal};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The REST calls of one server, as one login or as nobody; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<Arc<str>>,
+}
+
+/// Prints the server, never the token.
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Which part of the history is asked for; cursors are seqs.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct HistoryPage {
+    /// Messages before this one, newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Messages after this one, oldest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Messages around this one, newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub around: Option<u64>,
+    /// 1 to 100; 50 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+impl Api {
+    /// The server at `base` (`http://…` or `https://…`), as nobody.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(base: Url) -> Result<Self, ApiError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { http, base, token: None })
+    }
+
+    /// The same server with this access token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// Another server (or gateway) with the same token and HTTP connections.
+    #[must_use]
+    pub fn with_base(&self, base: Url) -> Self {
+        Self { base, ..self.clone() }
+    }
+
+    /// The server's address.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The access token.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// As every call: refused by the server, or no usable answer.
+    pub async fn register(&self, username: &str, password: &str, display_name: Option<&str>) -> Result<User, ApiError> {
+        let body = Register {
+            username: username.to_owned(),
+            password: password.to_owned(),
+            email: None,
+            display_name: display_name.map(str::to_owned),
+        };
+        json(self.request(Method::POST, "auth/register").json(&body)).await
+    }
+
+    /// Signs in on a device: a known one, or a new one where the id is absent.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn login(&self, username: &str, password: &str, device: LoginDevice) -> Result<Tokens, ApiError> {
+        let body = Login { username: username.to_owned(), password: password.to_owned(), device };
+        json(self.request(Method::POST, "auth/login").json(&body)).await
+    }
+
+    /// Exchanges a refresh token, which is spent, for a new pair.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, ApiError> {
+        let body = Refresh { refresh_token: refresh_token.to_owned() };
+        json(self.request(Method::POST, "auth/refresh").json(&body)).await
+    }
+
+    /// Ends this login and its connections.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn logout(&self) -> Result<(), ApiError> {
+        empty(self.request(Method::POST, "auth/logout")).await
+    }
+
+    /// One's own profile.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn me(&self) -> Result<User, ApiError> {
+        json(self.request(Method::GET, "users/me")).await
+    }
+
+    /// Somebody's public profile.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn user(&self, user_id: UserId) -> Result<Profile, ApiError> {
+        json(self.request(Method::GET, &format!("users/{user_id}"))).await
+    }
+
+    /// Somebody's public profile by name; none where nobody has it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn user_by_name(&self, username: &str) -> Result<Option<Profile>, ApiError> {
+        let request = self.request(Method::GET, "users").query(&[("username", username)]);
+        json::<Page<Profile>>(request).await.map(|page| page.items.into_iter().next())
+    }
+
+    /// One's own devices.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn devices(&self) -> Result<Page<Device>, ApiError> {
+        json(self.request(Method::GET, "devices")).await
+    }
+
+    /// Removes a device: its logins and connections end.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn remove_device(&self, device_id: DeviceId) -> Result<(), ApiError> {
+        empty(self.request(Method::DELETE, &format!("devices/{device_id}"))).await
+    }
+
+    /// Begins a conversation; a direct one that exists already is returned as it is.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn create_conversation(&self, conversation: &CreateConversation) -> Result<Conversation, ApiError> {
+        json(self.request(Method::POST, "conversations").json(conversation)).await
+    }
+
+    /// A conversation as the caller sees it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn conversation(&self, conversation_id: ConversationId) -> Result<Conversation, ApiError> {
+        json(self.request(Method::GET, &format!("conversations/{conversation_id}"))).await
+    }
+
+    /// One's own conversations, latest activity first; `cursor` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn conversations(&self, cursor: Option<&str>) -> Result<Page<Conversation>, ApiError> {
+        let request = self.request(Method::GET, "conversations");
+        json(match cursor {
+            Some(cursor) => request.query(&[("cursor", cursor)]),
+            None => request,
+        })
+        .await
+    }
+
+    /// The members of a conversation.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn members(&self, conversation_id: ConversationId) -> Result<Page<Member>, ApiError> {
+        json(self.request(Method::GET, &format!("conversations/{conversation_id}/members"))).await
+    }
+
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn add_member(
+        &self,
+        conversation_id: ConversationId,
+        user_id: UserId,
+        role: Option<Role>,
+    ) -> Result<Member, ApiError> {
+        let request = self.request(Method::POST, &format!("conversations/{conversation_id}/members"));
+        json(request.json(&AddMember { user_id, role })).await
+    }
+
+    /// Removes a member, or leaves (with one's own id).
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn remove_member(&self, conversation_id: ConversationId, user_id: UserId) -> Result<(), ApiError> {
+        empty(self.request(Method::DELETE, &format!("conversations/{conversation_id}/members/{user_id}"))).await
+    }
+
+    /// Sends a message into a conversation.
+    ///
+    /// # Errors
+    /// As every call. Where the outcome is unknown, repeat it with the same id.
+    pub async fn send_message(
+        &self,
+        conversation_id: ConversationId,
+        message: &OutgoingMessage,
+    ) -> Result<Entry, ApiError> {
+        let request = self.request(Method::POST, &format!("conversations/{conversation_id}/messages"));
+        json(request.json(message)).await
+    }
+
+    /// The messages of a conversation, newest first (`after`: oldest first).
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn history(&self, conversation_id: ConversationId, page: HistoryPage) -> Result<Page<Entry>, ApiError> {
+        let request = self.request(Method::GET, &format!("conversations/{conversation_id}/messages"));
+        json(request.query(&page)).await
+    }
+
+    /// One page of the raw log, oldest first, from after the seq.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn log(&self, conversation_id: ConversationId, after: u64, limit: u32) -> Result<Page<Entry>, ApiError> {
+        let request = self.request(Method::GET, &format!("conversations/{conversation_id}/log"));
+        json(request.query(&[("after", after), ("limit", limit.into())])).await
+    }
+
+    /// The limits in force.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn limits(&self) -> Result<Limits, ApiError> {
+        json(self.request(Method::GET, "limits")).await
+    }
+
+    /// A request to a path below `/api/v1/`, with the token: for calls that have no method here.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/api/v1/{path}"));
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+}
+
+/// Sends a request and reads the answer's body.
+///
+/// # Errors
+/// When the server refuses or the answer is not usable.
+pub async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ApiError> {
+    let (status, body) = success(request).await?;
+    serde_json::from_slice(&body).map_err(|source| ApiError::Unexpected { status: status.as_u16(), source })
+}
+
+/// Sends a request whose answer has no body.
+///
+/// # Errors
+/// When the server refuses or no answer comes.
+pub async fn empty(request: RequestBuilder) -> Result<(), ApiError> {
+    success(request).await.map(drop)
+}
+
+async fn success(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ApiError> {
+    let response = request.send().await?;
+    let (status, retry_after) = (response.status(), retry_after(&response));
+    let body = response.bytes().await?.to_vec();
+    if status.is_success() {
+        Ok((status, body))
+    } else {
+        Err(ApiError::Refused(Box::new(Refusal::from_problem(status.as_u16(), &body, retry_after))))
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests;
