@@ -1,0 +1,44 @@
+# Every command a person or CI runs.
+
+TOOLS := $(or $(ENTRENOUS_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/entrenous/tools)
+export PATH := $(TOOLS)/bin:$(TOOLS)/cargo/bin:$(PATH):$(HOME)/.cargo/bin
+export PORT ?= 8080
+CARGO_TARGET_DIR ?= target
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format generate docs bench clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Find or install what is needed: PostgreSQL, nats-server, build tools
+	@scripts/setup --tests
+
+run: ## Run everything on this machine (PORT=8080, ARGS="--split --gateways 2")
+	@scripts/setup
+	cargo build --release --locked -p entrenous
+	@exec "$(CARGO_TARGET_DIR)/release/entrenous" dev $(ARGS)
+
+test: setup ## Run all tests, on a real PostgreSQL and nats-server that they start themselves
+	@scripts/run-tests
+
+check: setup ## Format, lints, documentation, migrations, generated files
+	@scripts/check
+
+format: ## Format the code
+	cargo fmt --all
+
+generate: ## Write the files that are generated from the code
+	@scripts/generate
+
+docs: ## Build the documentation of the code
+	cargo doc --locked --workspace --no-deps
+	@echo "open $(CARGO_TARGET_DIR)/doc/entrenous_protocol/index.html"
+
+bench: setup ## Measure (ARGS go to the load generator)
+	cargo build --release --locked -p entrenous -p entrenous-loadgen
+	@exec "$(CARGO_TARGET_DIR)/release/entrenous-loadgen" $(ARGS)
+
+clean: ## Remove what was built; data in .entrenous stay
+	cargo clean

@@ -1,0 +1,264 @@
+//! Somebody on a WebSocket: says things, repeats what was not answered, reconnects and syncs, and records it all.
+
+mod outbox;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use entrenous_checker::{Synced, What};
+use entrenous_client::{
+    Connection, Credential, Refusal, ServerFrame, SocketOptions, SyncFrom, SyncStart, Target,
+    frame::{Body, Notification, Stored, SyncComplete},
+    outgoing,
+};
+use entrenous_model::{ConversationId, EntryId, IdGenerator};
+use entrenous_protocol::{
+    Code, Entry,
+    entry::{EntryKind, MemberContent},
+};
+use entrenous_system_tests::Person;
+use rand::{Rng, rngs::StdRng};
+use tokio::time::Instant;
+
+use self::outbox::Outbox;
+use super::{
+    between,
+    world::{Live, Phase, World},
+};
+
+/// How long a repeat waits where the server does not say.
+const REPEAT_AFTER: Duration = Duration::from_millis(200);
+
+pub(super) struct Talker {
+    world: Arc<World>,
+    person: Person,
+    rng: StdRng,
+    /// Per conversation the last seq up to which everything is here.
+    cursors: BTreeMap<ConversationId, u64>,
+    outbox: Outbox,
+    repeat_at: Instant,
+}
+
+/// What happened on a connection.
+enum Happened {
+    Frame(Option<ServerFrame>),
+    Tick,
+    Phase,
+}
+
+impl Talker {
+    pub(super) fn new(world: Arc<World>, person: Person, rng: StdRng) -> Self {
+        let repeat_at = Instant::now();
+        Self { world, person, rng, cursors: BTreeMap::new(), outbox: Outbox::default(), repeat_at }
+    }
+
+    pub(super) async fn run(mut self) {
+        while !self.world.is_in(Phase::Done) {
+            if let Some(connection) = self.connect().await {
+                self.stay(connection).await;
+            }
+            tokio::time::sleep(between(&mut self.rng, 20..400)).await;
+        }
+    }
+
+    async fn connect(&mut self) -> Option<Connection> {
+        let gateway = self.world.any_gateway(&mut self.rng);
+        let credential = Credential::Header(self.person.token().to_owned());
+        let options = SocketOptions { connect_timeout: Duration::from_secs(5), ..SocketOptions::default() };
+        Connection::connect(&gateway, &credential, options).await.ok()
+    }
+
+    async fn stay(&mut self, mut connection: Connection) {
+        let world = Arc::clone(&self.world);
+        let number = world.next_connection();
+        let (user, device) = (self.person.user_id, self.person.device_id);
+        world.recorder.record(What::Connected { connection: number, user, device });
+        let mut visit = Visit { number, syncing: None, live: None };
+        self.sync(&connection, &mut visit, self.cursors.clone()).await;
+        let mut phase = world.phase();
+        loop {
+            let happened = tokio::select! {
+                frame = connection.next() => Happened::Frame(frame),
+                () = tokio::time::sleep(between(&mut self.rng, 20..150)) => Happened::Tick,
+                _ = phase.wait_for(|phase| *phase == Phase::Done) => Happened::Phase,
+            };
+            match happened {
+                Happened::Frame(Some(frame)) => self.take(&world, &connection, &mut visit, frame).await,
+                Happened::Frame(None) => return self.lose(&connection, number),
+                Happened::Tick => self.talk(&connection, number).await,
+                Happened::Phase => {
+                    world.recorder.record(What::Settled { connection: number });
+                    return connection.close().await;
+                }
+            }
+        }
+    }
+
+    /// What was under way may or may not have arrived.
+    fn lose(&mut self, connection: &Connection, number: u64) {
+        let code = connection.end().and_then(|end| end.code);
+        self.world.recorder.record(What::Disconnected { connection: number, code });
+        for operation in self.outbox.lose() {
+            let reason = "disconnected".to_owned();
+            self.world.recorder.record(What::Indeterminate { operation, reason, is_answer: false });
+        }
+    }
+
+    async fn sync(&self, connection: &Connection, visit: &mut Visit<'_>, cursors: BTreeMap<ConversationId, u64>) {
+        let id = IdGenerator.next();
+        visit.syncing = Some(id);
+        let start = SyncStart {
+            cursors: cursors.iter().map(|(id, seq)| (*id, *seq)).collect(),
+            from: Some(SyncFrom::Start),
+            limit: None,
+        };
+        self.world.recorder.record(What::SyncBegan { connection: visit.number, cursors, from_start: true });
+        // A connection that has ended says so by itself, here and below.
+        drop(connection.handle().tell(outgoing::sync(id, &start)).await);
+    }
+
+    async fn talk(&mut self, connection: &Connection, number: u64) {
+        if self.world.is_in(Phase::Talking) && self.rng.random_bool(0.7) {
+            for _ in 0..self.rng.random_range(1..4) {
+                let conversation = self.world.any_room(self.person.user_id, &mut self.rng);
+                self.world.begin_message();
+                self.outbox.add(conversation, World::any_message(&mut self.rng));
+            }
+        }
+        if Instant::now() < self.repeat_at {
+            return;
+        }
+        while let Some((conversation, message, operation)) = self.outbox.next(|| self.world.next_operation()) {
+            let (user, id) = (self.person.user_id, message.id);
+            let text = message.frame(Target::Conversation(conversation));
+            let connection_number = Some(number);
+            self.world.recorder.record(What::Sending {
+                operation,
+                connection: connection_number,
+                user,
+                conversation,
+                id,
+            });
+            drop(connection.handle().tell(text).await);
+        }
+    }
+
+    async fn take<'w>(&mut self, world: &'w World, connection: &Connection, visit: &mut Visit<'w>, frame: ServerFrame) {
+        match frame.body {
+            Body::Entry(entry) => self.take_entry(visit.number, &entry),
+            Body::Ack(Some(stored)) => self.take_ack(visit.number, frame.id.unwrap(), stored),
+            Body::Error(refusal) => self.take_refusal(visit, frame.id, &refusal),
+            Body::Notification(note) => self.take_notification(visit.number, &note),
+            Body::SyncComplete(complete) => {
+                self.take_sync_complete(connection, visit, &complete).await;
+                if visit.syncing.is_none() && visit.live.is_none() {
+                    visit.live = Some(world.go_live());
+                }
+            }
+            Body::Unknown { r#type, payload } => panic!("the server sent {type}: {payload}"),
+            _ => {}
+        }
+    }
+
+    fn take_entry(&mut self, connection: u64, entry: &Entry) {
+        let conversation = entry.conversation_id;
+        self.world.recorder.record(What::Saw { connection, conversation, seq: entry.seq, id: entry.id });
+        if self.is_own_removal(entry) {
+            self.cursors.remove(&conversation);
+        } else {
+            let cursor = self.cursors.entry(conversation).or_insert(entry.seq);
+            *cursor = entry.seq.max(*cursor);
+        }
+    }
+
+    fn is_own_removal(&self, entry: &Entry) -> bool {
+        let content = entry.content.as_ref().filter(|_| entry.kind == EntryKind::Member);
+        content
+            .and_then(|content| serde_json::from_str::<MemberContent>(content.get()).ok())
+            .is_some_and(|content| content.user_id == self.person.user_id && !content.change.leaves_a_member())
+    }
+
+    fn take_ack(&mut self, connection: u64, id: EntryId, stored: Stored) {
+        let Stored { conversation_id: conversation, seq, .. } = stored;
+        self.world.recorder.record(What::SawAck { connection, conversation, seq, id });
+        if let Some(cursor) = self.cursors.get_mut(&conversation)
+            && *cursor + 1 == seq
+        {
+            *cursor = seq;
+        }
+        if let Some(operation) = self.outbox.finish(id) {
+            self.world.recorder.record(What::Acknowledged { operation, seq });
+            self.world.end_message();
+        }
+    }
+
+    fn take_refusal(&mut self, visit: &Visit<'_>, id: Option<EntryId>, refusal: &Refusal) {
+        let id = id.unwrap_or_else(|| panic!("an error without id: {refusal}"));
+        assert_ne!(visit.syncing, Some(id), "sync was refused: {refusal}");
+        let is_known = !refusal.is_outcome_unknown();
+        if is_known && !refusal.is(Code::RateLimited) {
+            if let Some(operation) = self.outbox.finish(id) {
+                self.world.recorder.record(What::Refused { operation, code: refusal.code.clone() });
+                self.world.end_message();
+            }
+            return;
+        }
+        self.repeat_at = Instant::now() + refusal.retry_after.unwrap_or(REPEAT_AFTER).min(Duration::from_secs(1));
+        if let Some(operation) = self.outbox.repeat(id) {
+            let reason = refusal.to_string();
+            self.world.recorder.record(if is_known {
+                What::Refused { operation, code: refusal.code.clone() }
+            } else {
+                What::Indeterminate { operation, reason, is_answer: true }
+            });
+        }
+    }
+
+    fn take_notification(&mut self, connection: u64, note: &Notification) {
+        let Some(conversation) = note.conversation_id else { return };
+        match (note.event.as_str(), note.seq) {
+            ("conversation_joined", Some(seq)) => {
+                self.world.recorder.record(What::Joined { connection, conversation, seq });
+                // A cursor of an earlier membership, from before it ended.
+                if self.cursors.get(&conversation).is_some_and(|cursor| *cursor < seq) {
+                    self.cursors.remove(&conversation);
+                }
+            }
+            ("conversation_left", _) => {
+                self.world.recorder.record(What::Left { connection, conversation });
+                self.cursors.remove(&conversation);
+            }
+            _ => {}
+        }
+    }
+
+    async fn take_sync_complete(&self, connection: &Connection, visit: &mut Visit<'_>, complete: &SyncComplete) {
+        let conversations: Vec<_> = complete
+            .conversations
+            .iter()
+            .map(|synced| Synced {
+                conversation: synced.conversation_id,
+                starts_at: synced.starts_at,
+                last_seq: synced.last_seq,
+                sent_up_to: synced.sent_up_to,
+                has_more: synced.has_more,
+            })
+            .collect();
+        let more: BTreeMap<_, _> = conversations
+            .iter()
+            .filter(|synced| synced.has_more)
+            .map(|synced| (synced.conversation, synced.sent_up_to))
+            .collect();
+        self.world.recorder.record(What::SyncEnded { connection: visit.number, conversations });
+        visit.syncing = None;
+        if !more.is_empty() {
+            self.sync(connection, visit, more).await;
+        }
+    }
+}
+
+/// One stay on a connection.
+struct Visit<'w> {
+    number: u64,
+    syncing: Option<EntryId>,
+    live: Option<Live<'w>>,
+}

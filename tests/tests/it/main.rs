@@ -1,0 +1,10 @@
+//! The system from outside: the program as people run it, over its public interfaces alone.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+mod auth;
+mod bad_input;
+mod chat;
+mod killed;
+mod messaging;
+mod support;

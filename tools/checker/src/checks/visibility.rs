@@ -1,0 +1,44 @@
+//! Nobody sees what stands outside their membership.
+//!
+//! An `ack` shows nothing of others, and a repeated send gets it also after the sender's removal: it does not count.
+
+use entrenous_model::{ConversationId, UserId};
+
+use super::Findings;
+use crate::{Check, What, index::At};
+
+pub(super) fn check(found: &mut Findings<'_>) {
+    let index = found.index;
+    for (at, event) in index.events.iter().enumerate() {
+        match &event.what {
+            What::Saw { connection, conversation, seq, .. } => {
+                let Some(user) = index.users.get(connection) else { continue };
+                check_entry(found, at, *user, *conversation, *seq);
+            }
+            What::ReadLog { user, conversation, entries } => {
+                if let Some(entry) = entries.iter().find(|entry| !index.is_visible(*conversation, *user, entry.seq)) {
+                    let summary = format!("{user} read seq {} without being a member then", entry.seq);
+                    found.add(Check::Visibility, *conversation, summary, &[]);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_entry(found: &mut Findings<'_>, at: At, user: UserId, conversation: ConversationId, seq: u64) {
+    if found.index.is_visible(conversation, user, seq) {
+        return;
+    }
+    let members = found.index.intervals(conversation, user).unwrap_or_default();
+    let summary = format!("{user} saw seq {seq} without being a member then: {members:?}");
+    let change = found.index.logs.get(&conversation).and_then(|log| {
+        let mut before = log.entries.range(..seq).rev();
+        before.find(|(_, (entry, _))| entry.member.is_some_and(|change| change.user == user))
+    });
+    let summary = match change {
+        Some((removal, _)) => format!("{summary}; the change stands at seq {removal}"),
+        None => summary,
+    };
+    found.add(Check::Visibility, conversation, summary, &[at]);
+}

@@ -1,0 +1,141 @@
+//! What a run showed, as JSON and for people.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    measure::{Latencies, Measured},
+    processes::Used,
+};
+
+/// What the servers used while it was measured.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Servers {
+    pub(crate) used: Vec<Used>,
+    pub(crate) generator_cpu: Duration,
+}
+
+/// What a run showed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    parameters: Value,
+    #[serde(flatten)]
+    shown: Shown,
+    processes: Vec<Used>,
+    /// Seconds of processor time of all servers.
+    servers_cpu_seconds: f64,
+    /// Seconds of processor time of the generator.
+    generator_cpu_seconds: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "scenario", rename_all = "snake_case")]
+enum Shown {
+    Messages {
+        /// Messages that were due, warm-up included; none where the loop is closed.
+        due: Option<u64>,
+        #[serde(flatten)]
+        measured: Measured,
+        /// Seconds of processor time of all servers, for 1,000 acknowledged messages.
+        servers_cpu_seconds_per_1000: Option<f64>,
+    },
+    Connections {
+        connections: u64,
+        opened_per_second: f64,
+        /// Of gateways (or of the one process), for each connection.
+        gateway_bytes_per_connection: Option<i64>,
+    },
+}
+
+impl Report {
+    pub(crate) fn messages(parameters: Value, due: Option<u64>, measured: Measured, servers: Servers) -> Self {
+        let cpu = cpu_seconds(&servers.used);
+        let duration = parameters.get("duration").and_then(Value::as_f64).unwrap_or_default();
+        let acked = measured.acked_per_second * duration;
+        let per_1000 = (acked > 0.0 && !servers.used.is_empty()).then(|| cpu / acked * 1_000.0);
+        Self::new(parameters, Shown::Messages { due, measured, servers_cpu_seconds_per_1000: per_1000 }, servers)
+    }
+
+    pub(crate) fn connections(parameters: Value, connections: u64, opened_per_second: f64, servers: Servers) -> Self {
+        let is_gateway = |used: &&Used| used.name.starts_with("gateway") || used.name == "entrenous";
+        let grown_kib: i64 = servers.used.iter().filter(is_gateway).map(|used| used.memory_grown_kib).sum();
+        let gateway_bytes_per_connection =
+            (connections > 0 && !servers.used.is_empty()).then(|| grown_kib * 1_024 / connections.cast_signed());
+        Self::new(
+            parameters,
+            Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection },
+            servers,
+        )
+    }
+
+    fn new(parameters: Value, shown: Shown, servers: Servers) -> Self {
+        Self {
+            parameters,
+            shown,
+            servers_cpu_seconds: cpu_seconds(&servers.used),
+            processes: servers.used,
+            generator_cpu_seconds: servers.generator_cpu.as_secs_f64(),
+        }
+    }
+}
+
+fn cpu_seconds(used: &[Used]) -> f64 {
+    used.iter().map(|used| used.cpu_seconds).sum()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.parameters)?;
+        match &self.shown {
+            Shown::Messages { due, measured, servers_cpu_seconds_per_1000 } => {
+                write_messages(f, *due, measured, *servers_cpu_seconds_per_1000)?;
+            }
+            Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection } => {
+                writeln!(f, "{connections} connections, {opened_per_second:.0} opened a second")?;
+                if let Some(bytes) = gateway_bytes_per_connection {
+                    writeln!(f, "{bytes} bytes of the gateways for each")?;
+                }
+            }
+        }
+        writeln!(f, "{:<22} {:>9} {:>12} {:>12}", "process", "cpu s", "memory KiB", "grown KiB")?;
+        for used in &self.processes {
+            let note = if used.was_restarted { "  (restarted)" } else { "" };
+            let Used { name, cpu_seconds, memory_kib, memory_grown_kib, .. } = used;
+            writeln!(f, "{name:<22} {cpu_seconds:>9.2} {memory_kib:>12} {memory_grown_kib:>12}{note}")?;
+        }
+        writeln!(f, "{:<22} {:>9.2}", "all servers", self.servers_cpu_seconds)?;
+        write!(f, "{:<22} {:>9.2}", "this generator", self.generator_cpu_seconds)
+    }
+}
+
+fn write_messages(
+    f: &mut fmt::Formatter<'_>,
+    due: Option<u64>,
+    measured: &Measured,
+    cpu_per_1000: Option<f64>,
+) -> fmt::Result {
+    writeln!(f, "{:.1} messages acknowledged a second", measured.acked_per_second)?;
+    if let Some(due) = due {
+        writeln!(f, "{due} were due, warm-up included")?;
+    }
+    writeln!(f, "{:<22} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p99", "p99.9", "max", "count")?;
+    write_latencies(f, "send to ack", &measured.ack)?;
+    write_latencies(f, "send to received", &measured.received)?;
+    for (error, count) in &measured.errors {
+        writeln!(f, "{count} times: {error}")?;
+    }
+    if let Some(cpu) = cpu_per_1000 {
+        writeln!(f, "{cpu:.3} s of processor time for 1,000 messages")?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "two digits are shown")]
+fn write_latencies(f: &mut fmt::Formatter<'_>, name: &str, latencies: &Latencies) -> fmt::Result {
+    let ms = |us: u64| us as f64 / 1_000.0;
+    let Latencies { count, p50_us, p99_us, p999_us, max_us } = *latencies;
+    let [p50, p99, p999, max] = [p50_us, p99_us, p999_us, max_us].map(ms);
+    writeln!(f, "{name:<22} {p50:>9.2} {p99:>9.2} {p999:>9.2} {max:>9.2} {count:>9}")
+}
