@@ -158,7 +158,10 @@ async fn connect_patiently(options: ConnectOptions, addresses: Vec<String>) -> R
     let options = options.retry_on_initial_connect();
     let client = options.connect(parsed).await.map_err(|error| BusError::Connect(error.into()))?;
     let connected = async {
-        while client.connection_state() != async_nats::connection::State::Connected {
+        // The state is told a moment before what the server says of itself.
+        while client.connection_state() != async_nats::connection::State::Connected
+            || client.server_info().version.is_empty()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

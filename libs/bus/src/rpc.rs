@@ -65,21 +65,9 @@ impl Calls {
         let answers =
             client.subscribe(format!("{inbox}.*")).await.map_err(|error| BusError::Subscribe(error.into()))?;
         let calls = Arc::new(Self { client, inbox, next: AtomicU64::new(1), waiting: Mutex::new(HashMap::new()) });
-        tokio::spawn(Arc::clone(&calls).route_answers(answers));
+        tokio::spawn(route_answers(Arc::downgrade(&calls), answers));
         tokio::spawn(fail_when_interrupted(Arc::downgrade(&calls), state.clone()));
         Ok(calls)
-    }
-
-    async fn route_answers(self: Arc<Self>, mut answers: async_nats::Subscriber) {
-        while let Some(message) = answers.next().await {
-            let Some(number) = message.subject.rsplit('.').next().and_then(|number| number.parse().ok()) else {
-                continue;
-            };
-            if let Some(waiting) = self.take(number) {
-                // A caller that has just gone needs no answer.
-                let _ = waiting.send(answer_of(message));
-            }
-        }
     }
 
     fn take(&self, number: u64) -> Option<oneshot::Sender<Answer>> {
@@ -119,6 +107,20 @@ impl Calls {
             receiver.await.unwrap_or(Err(BusError::Interrupted))
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(BusError::Timeout))
+    }
+}
+
+/// Ends with the last user of the table, so that the connection can close.
+async fn route_answers(calls: std::sync::Weak<Calls>, mut answers: async_nats::Subscriber) {
+    while let Some(message) = answers.next().await {
+        let Some(calls) = calls.upgrade() else { return };
+        let Some(number) = message.subject.rsplit('.').next().and_then(|number| number.parse().ok()) else {
+            continue;
+        };
+        if let Some(waiting) = calls.take(number) {
+            // A caller that has just gone needs no answer.
+            let _ = waiting.send(answer_of(message));
+        }
     }
 }
 

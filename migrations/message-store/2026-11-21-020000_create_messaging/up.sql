@@ -391,7 +391,7 @@ BEGIN
         FROM ranges r
         HAVING count(*) > 0
     )
-    SELECT j.place, j.outcome, j.old_seq, j.old_countable_no, j.old_sent_at, j.old_expires_at, j.kind,
+    SELECT j.place, j.outcome, CASE j.outcome WHEN 'repeat' THEN j.old_seq END, j.old_countable_no, j.old_sent_at, j.old_expires_at, j.kind,
            j.direct_low_id, j.direct_high_id, NULL::timestamptz
     FROM judged j
     WHERE j.outcome <> 'stored'

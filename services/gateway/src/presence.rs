@@ -9,13 +9,14 @@ use std::{
 use entrenous_bus::subjects;
 use entrenous_model::{ConnectionId, UserId};
 use entrenous_protocol::rpc::presence::{GatewayReport, REPORT_INTERVAL_SECONDS};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::state::Gateway;
 
 const TICK: Duration = Duration::from_secs(1);
-/// Every so many reports one lists all connections.
-const FULL_EVERY: u64 = 6;
+/// How often a report lists all connections.
+const FULL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The gateway's connections, and what changed since the last report.
 #[derive(Debug, Default)]
@@ -55,9 +56,8 @@ impl PresenceBook {
         !book.connected.is_empty() || !book.disconnected.is_empty()
     }
 
-    fn report(&self, gateway_id: Uuid, number: u64) -> GatewayReport {
+    fn report(&self, gateway_id: Uuid, number: u64, is_full: bool) -> GatewayReport {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = number % FULL_EVERY == 1;
         let connected = std::mem::take(&mut book.connected);
         let disconnected = std::mem::take(&mut book.disconnected);
         if is_full {
@@ -72,6 +72,7 @@ impl PresenceBook {
 pub async fn run(gateway: Arc<Gateway>, shutdown: entrenous_runtime::Shutdown) {
     let gateway_id: Uuid = gateway.ids.next();
     let (mut number, mut quiet) = (0, REPORT_INTERVAL_SECONDS);
+    let mut full_at = Instant::now();
     let mut ticks = tokio::time::interval(TICK);
     while !shutdown.is_triggered() {
         tokio::select! {
@@ -83,9 +84,13 @@ pub async fn run(gateway: Arc<Gateway>, shutdown: entrenous_runtime::Shutdown) {
             continue;
         }
         (number, quiet) = (number + 1, 0);
-        let report = gateway.presence.report(gateway_id, number);
+        let is_full = Instant::now() >= full_at;
+        if is_full {
+            full_at = Instant::now() + FULL_INTERVAL;
+        }
+        let report = gateway.presence.report(gateway_id, number, is_full);
         if let Err(error) = gateway.bus.broadcast(subjects::PRESENCE_REPORT, &report).await {
-            tracing::debug!(%error, "presence was not told");
+            tracing::warn!(%error, "presence was not told");
         }
     }
 }

@@ -288,7 +288,9 @@ mod tests {
     #[test]
     fn depth_and_huge_numbers_are_the_clients_fault() {
         let deep = format!(r#"{{"kind":"group","metadata":{{"a":{}{}}}}}"#, "[".repeat(50_000), "]".repeat(50_000));
-        assert_eq!(refused::<CreateConversation>(&deep), (Code::Invalid, Some("metadata.a".to_owned())));
+        let (code, field) = refused::<CreateConversation>(&deep);
+        assert_eq!(code, Code::Invalid);
+        assert!(field.unwrap().starts_with("metadata.a[0]"));
         let all_deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
         assert_eq!(refused::<CreateConversation>(&all_deep).0, Code::Invalid);
         let huge = r#"{"kind":"group","metadata":{"a":1e999}}"#;

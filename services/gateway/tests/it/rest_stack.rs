@@ -171,6 +171,7 @@ pub(crate) fn message(text: &str) -> Value {
 
 async fn migrate(url: String) -> anyhow::Result<()> {
     entrenous_db::migrate(&url, entrenous_identity::MIGRATIONS).await?;
+    entrenous_db::migrate(&url, entrenous_message_store::MIGRATIONS).await?;
     Ok(())
 }
 
@@ -197,7 +198,12 @@ async fn start_identity(postgres: &TestPostgres, nats: &TestNats, shutdown: &Shu
 }
 
 async fn start_store(postgres: &TestPostgres, nats: &TestNats, shutdown: &Shutdown) {
-    let _ = (postgres, nats, shutdown);
+    let url = postgres.url();
+    let config = settings(nats, "message-store", &[("DATABASE_URL", &url), ("ENTRY_DIGEST_KEY", KEY)]);
+    let service = entrenous_message_store::Service::build(&config).await.unwrap();
+    let readiness = service.readiness();
+    tokio::spawn(service.serve(shutdown.clone()));
+    wait_for("the store", async || if readiness.is_ready() { Ok(()) } else { Err("not ready") }).await.unwrap();
 }
 
 async fn start_gateway(nats: &TestNats, shutdown: &Shutdown, changes: &[(&str, &str)]) -> String {

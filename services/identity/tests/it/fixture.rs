@@ -152,8 +152,12 @@ impl Fixture {
         verifier
     }
 
+    pub(crate) async fn connection(&self) -> entrenous_db::Connection {
+        self.sql.get().await.unwrap()
+    }
+
     pub(crate) async fn execute(&self, sql: &str) -> diesel::QueryResult<()> {
-        self.sql.get().await.unwrap().batch_execute(sql).await
+        self.connection().await.batch_execute(sql).await
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
@@ -163,7 +167,7 @@ impl Fixture {
             #[diesel(sql_type = diesel::sql_types::BigInt)]
             count: i64,
         }
-        let mut connection = self.sql.get().await.unwrap();
+        let mut connection = self.connection().await;
         let row: Count = diesel::sql_query(sql).get_result(&mut connection).await.unwrap();
         row.count
     }

@@ -1,11 +1,14 @@
 //! Signing in and out.
 
+use diesel_async::SimpleAsyncConnection;
 use entrenous_model::{Clock, IdGenerator};
 use entrenous_protocol::{
     Code,
     rest::UserRole,
     rpc::{Done, identity::*},
 };
+
+use entrenous_test_support::wait_for;
 
 use crate::fixture::{Fixture, code, fields, login_on, login_request, next_ended, wrong_login};
 
@@ -99,8 +102,17 @@ async fn devices_are_checked_and_limited() {
     assert_eq!(fields(fixture.login(request).await), ["device.name", "device.platform"]);
 
     fixture.login(login_request("alice")).await.unwrap();
-    let logins = (0..5).map(|_| fixture.login(login_request("alice")));
-    let results: Vec<_> = futures::future::join_all(logins).await;
+    // All five stand before the user's row at the same moment.
+    let mut held = fixture.connection().await;
+    held.batch_execute("BEGIN; SELECT FROM identity.users FOR UPDATE").await.unwrap();
+    let logins = futures::future::join_all((0..5).map(|_| fixture.login(login_request("alice"))));
+    let release = async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        let look = async || if fixture.count(sql).await == 5 { Ok(()) } else { Err("not all there") };
+        wait_for("five logins", look).await.unwrap();
+        held.batch_execute("COMMIT").await.unwrap();
+    };
+    let (results, ()) = tokio::join!(logins, release);
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
     for failure in results.into_iter().filter_map(Result::err) {
         assert_eq!(failure.code, Code::TooLarge);

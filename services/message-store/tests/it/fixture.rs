@@ -66,9 +66,20 @@ impl Fixture {
         (fixture, replica)
     }
 
+    /// With one replica and identity, on a nats-server on which everybody may hear everything.
+    pub(crate) async fn start_open() -> (Self, Replica) {
+        let fixture = Self::on(TestNats::start().await.unwrap()).await;
+        fixture.serve_identity().await;
+        let replica = fixture.replica().await;
+        (fixture, replica)
+    }
+
     pub(crate) async fn without_identity() -> Self {
+        Self::on(TestNats::with_permissions().await.unwrap()).await
+    }
+
+    async fn on(nats: TestNats) -> Self {
         let postgres = database().await;
-        let nats = TestNats::with_permissions().await.unwrap();
         let gateway = Bus::connect(&credential(&nats, NatsService::Gateway), "gateway").await.unwrap();
         let identity = Bus::connect(&credential(&nats, NatsService::Identity), "identity").await.unwrap();
         Self { gateway, nats, postgres, identity, stop: Shutdown::new() }

@@ -231,7 +231,8 @@ async fn authority_is_looked_at_message_by_message() {
         ("stored", Some(2)),
     ];
     assert_eq!(outcomes(&rows), expected);
-    let clear = Append { sealed: vec![false], ..batch(&[line(1, 7, 1)], 1_000, 0) };
+    let lines = [line(1, 7, 1)];
+    let clear = Append { sealed: vec![false], ..batch(&lines, 1_000, 0) };
     assert_eq!(append(&mut connection, clear).await.unwrap()[0].outcome, "encryption_mismatch");
 }
 
@@ -254,6 +255,6 @@ async fn the_statement_is_prepared_once() {
         let lines: Vec<_> = (0..size).map(|n| line(1, size * 100 + n, 1)).collect();
         call(&mut connection, &lines).await.unwrap();
     }
-    let prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%messaging.append(%'";
+    let prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM messaging.append(%'";
     assert_eq!(count(&mut connection, prepared).await, 1);
 }

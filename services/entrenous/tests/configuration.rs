@@ -8,7 +8,7 @@ use entrenous_config::{Setting, settings};
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Generated from the settings structs (`UPDATE_GENERATED=1 cargo test -p entrenous-presence --features configuration-docs`): do not edit. -->
+<!-- Generated from the settings structs (`make generate`): do not edit. -->
 
 Each service is configured by its environment, or by flags of the same names: `DATABASE_URL` is `--database-url`; a flag
 counts more. Any variable may be given as `<NAME>_FILE` instead, naming a file that holds the value: for secrets. A wrong
@@ -78,7 +78,7 @@ fn row(setting: &Setting) -> String {
 }
 
 #[test]
-fn the_documentation_is_up_to_date() {
+fn generated_configuration_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     let wanted = document(&services());
     if std::env::var_os("UPDATE_GENERATED").is_some() {

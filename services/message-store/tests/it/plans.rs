@@ -1,0 +1,78 @@
+//! Hot statements reach their tables by keys, and stay prepared.
+
+use diesel::{QueryableByName, sql_query, sql_types::Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use entrenous_protocol::rpc::store::{
+    ConversationRequest, GetConversation, History, HistoryPosition, HistoryRequest, ListConversations,
+    ListConversationsRequest, MembershipsRequest, ReadMemberships,
+};
+
+use entrenous_test_support::wait_for;
+
+use crate::{
+    fixture::{Fixture, connect, device, into, sealed, user},
+    function::count,
+};
+
+#[derive(QueryableByName)]
+struct Seen {
+    #[diesel(sql_type = Text)]
+    seen: String,
+}
+
+/// Everything that the service does often, with much around it: no table is read from end to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hot_statement_reads_a_whole_table() {
+    let (fixture, replica) = Fixture::start().await;
+    replica.stop().await;
+    let mut connection = connect(&fixture.postgres).await;
+    connection.batch_execute(MANY).await.unwrap();
+    connection.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let before = scans(&mut connection).await;
+    let replica = fixture.replica().await;
+    let group = fixture.group(&[1, 2]).await.id;
+    for _ in 0..8 {
+        fixture.append(vec![into(group, 1, sealed("a")), into(group, 2, sealed("a"))]).await;
+        fixture.log(Some(1), group).await;
+        let request = HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 50 };
+        fixture.call::<History>(&request).await.unwrap();
+        let request = MembershipsRequest { user_id: user(1), device_id: device(1) };
+        fixture.call::<ReadMemberships>(&request).await.unwrap();
+        let request = ListConversationsRequest { caller: user(1), cursor: None, limit: 20 };
+        fixture.call::<ListConversations>(&request).await.unwrap();
+        let request = ConversationRequest { caller: user(1), conversation_id: group };
+        fixture.call::<GetConversation>(&request).await.unwrap();
+    }
+    replica.stop().await;
+    assert_eq!(scans(&mut connection).await, before);
+}
+
+/// Sequential scans by table, once every other connection has reported what it did, which it does at its end.
+async fn scans(connection: &mut AsyncPgConnection) -> Vec<String> {
+    let others = "SELECT count(*) FROM pg_stat_activity \
+                  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    wait_for("the other connections to end", async || match count(connection, others).await {
+        0 => Ok(()),
+        left => Err(left.to_string()),
+    })
+    .await
+    .unwrap();
+    let query = "SELECT relname || ' ' || seq_scan AS seen FROM pg_stat_user_tables WHERE schemaname = 'messaging' \
+                 AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions') ORDER BY 1";
+    sql_query(query).load::<Seen>(connection).await.unwrap().into_iter().map(|row| row.seen).collect()
+}
+
+const MANY: &str = "
+    INSERT INTO messaging.conversations (id, kind, max_members, member_count, created_by)
+    SELECT ('10000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'group', 10, 1, gen_random_uuid()
+    FROM generate_series(1, 3000) n;
+    INSERT INTO messaging.heads (conversation_id, last_seq) SELECT id, 10 FROM messaging.conversations;
+    INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at)
+    SELECT id, gen_random_uuid(), 'member', 1, now() FROM messaging.conversations;
+    INSERT INTO messaging.log (conversation_id, seq, id, kind, sender_id, message_type, content, countable_no, sent_at)
+    SELECT id, n, gen_random_uuid(), 'message', id, 'text', '{}', n, now() FROM messaging.conversations, generate_series(1, 10) n;
+    INSERT INTO messaging.mentions SELECT gen_random_uuid(), id, 1 FROM messaging.conversations;
+    INSERT INTO messaging.user_versions SELECT user_id, 1 FROM messaging.members;
+    ANALYZE messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
+        messaging.user_versions;
+";
