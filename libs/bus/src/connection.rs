@@ -100,7 +100,7 @@ impl ConnectionState {
         let mut receiver = self.sender.subscribe();
         let is_closed = receiver.wait_for(|state| state.is_connected).await.is_err();
         if is_closed {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -180,7 +180,7 @@ fn report(service: &str, purpose: &str, event: &Event) {
                 .increment(1);
         }
         Event::ServerError(error) => {
-            tracing::error!(service, purpose, %error, "NATS refuses something")
+            tracing::error!(service, purpose, %error, "NATS refuses something");
         }
         Event::ClientError(error) => tracing::warn!(service, purpose, %error, "NATS client error"),
         Event::LameDuckMode | Event::Draining | Event::Closed => {}

@@ -165,6 +165,8 @@ pub fn settings<T: Parser>() -> Vec<Setting> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[derive(Debug, Parser)]

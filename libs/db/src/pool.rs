@@ -49,7 +49,6 @@ impl DbError {
         use diesel::result::{DatabaseErrorKind, Error};
         match self {
             Self::NoConnection(_) => true,
-            Self::Setup(_) => false,
             Self::Query(Error::DatabaseError(kind, info)) => {
                 matches!(
                     kind,
@@ -58,7 +57,7 @@ impl DbError {
                         | DatabaseErrorKind::UnableToSendCommand
                 ) || is_shutdown_message(info.message())
             }
-            Self::Query(_) => false,
+            Self::Setup(_) | Self::Query(_) => false,
         }
     }
 }

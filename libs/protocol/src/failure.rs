@@ -41,6 +41,7 @@ mod code_name {
 
     use crate::Code;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{code:?}"))
     }

@@ -1,5 +1,7 @@
 //! Whatever a client sends is taken or refused with a code; nothing panics, nothing is taken that was not meant.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use entrenous_model::ConversationId;
 use entrenous_protocol::{
     Code, Limits,
@@ -25,12 +27,16 @@ fn message(content: &Value) -> Value {
 #[test]
 fn frames_of_every_type_are_taken() {
     let limits = Limits::default();
+    let is_ping: fn(&ClientFrame) -> bool = |frame| matches!(frame, ClientFrame::Ping);
     for (text, is_expected) in [
-        (json!({"type": "ping"}), (|frame| matches!(frame, ClientFrame::Ping)) as fn(&ClientFrame) -> bool),
+        (json!({"type": "ping"}), is_ping),
         (json!({"type": "authenticate", "payload": {"token": "x"}}), |frame| {
             matches!(frame, ClientFrame::Authenticate { .. })
         }),
-        (json!({"type": "sync", "id": ID}), |frame| matches!(frame, ClientFrame::Sync(sync) if sync.cursors.is_empty())),
+        (
+            json!({"type": "sync", "id": ID}),
+            |frame| matches!(frame, ClientFrame::Sync(sync) if sync.cursors.is_empty()),
+        ),
         (json!({"type": "sync", "payload": {"cursors": {OTHER: 3}, "from": "now", "limit": 5}}), |frame| {
             matches!(frame, ClientFrame::Sync(sync) if sync.from == Some(SyncFrom::Now)
                 && sync.cursors.get(&OTHER.parse::<ConversationId>().unwrap()) == Some(&3))
@@ -67,7 +73,10 @@ fn bad_frames_get_their_code() {
     assert_eq!(refused(r#"{"type":"sync","payload":{"from":"yesterday"}}"#), Code::Invalid);
     assert_eq!(refused(&json!({"type": "sync", "payload": {"cursors": {OTHER: -1}}}).to_string()), Code::Invalid);
     assert_eq!(refused(&format!(r#"{{"type":"sync","payload":{{"limit":1{}}}}}"#, "0".repeat(400))), Code::Invalid);
-    assert_eq!(refused(&format!(r#"{{"type":"sync","payload":{}{}}}"#, "[".repeat(9_000), "]".repeat(9_000))), Code::Invalid);
+    assert_eq!(
+        refused(&format!(r#"{{"type":"sync","payload":{}{}}}"#, "[".repeat(9_000), "]".repeat(9_000))),
+        Code::Invalid
+    );
     assert_eq!(refused(&message(&json!({"text": "a\u{0}b"})).to_string()), Code::Invalid);
     assert_eq!(refused(&message(&json!({"scheme": 3, "ciphertext": "aGk="})).to_string()), Code::Invalid);
     let nested = format!(
@@ -86,7 +95,8 @@ fn bad_frames_get_their_code() {
 
 #[test]
 fn an_error_names_the_clients_frame_and_never_quotes_it() {
-    let frame = json!({"type": "group_message", "id": ID, "payload": {"content": "top secret"}, "meta": {"target_id": OTHER}});
+    let frame =
+        json!({"type": "group_message", "id": ID, "payload": {"content": "top secret"}, "meta": {"target_id": OTHER}});
     let rejected = frame::parse(&frame.to_string(), &Limits::default()).unwrap_err();
     assert_eq!(rejected.id.unwrap().to_string(), ID);
     assert!(!rejected.failure.frame(rejected.id).contains("top secret"));
@@ -112,8 +122,15 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 fn any_frame() -> impl Strategy<Value = Value> {
     let r#type = prop_oneof![
-        Just("chat_message"), Just("group_message"), Just("sync"), Just("ping"), Just("authenticate"),
-        Just("delivery_receipt"), Just("subscribe"), Just("unsubscribe"), Just("edit_message"),
+        Just("chat_message"),
+        Just("group_message"),
+        Just("sync"),
+        Just("ping"),
+        Just("authenticate"),
+        Just("delivery_receipt"),
+        Just("subscribe"),
+        Just("unsubscribe"),
+        Just("edit_message"),
     ];
     let payload = prop_oneof![
         any_json(),
@@ -121,9 +138,8 @@ fn any_frame() -> impl Strategy<Value = Value> {
         (any_json(), any_json()).prop_map(|(seq, id)| json!({"conversation_id": id, "seq": seq})),
         any_json().prop_map(|cursors| json!({"cursors": cursors})),
     ];
-    (r#type, any_json(), payload, any_json()).prop_map(|(r#type, id, payload, meta)| {
-        json!({"type": r#type, "id": id, "payload": payload, "meta": meta})
-    })
+    (r#type, any_json(), payload, any_json())
+        .prop_map(|(r#type, id, payload, meta)| json!({"type": r#type, "id": id, "payload": payload, "meta": meta}))
 }
 
 proptest! {

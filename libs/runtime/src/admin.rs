@@ -105,7 +105,7 @@ impl AdminServer {
             shutdown.triggered().await;
             handle.stop(true).await;
         };
-        let (served, ()) = tokio::join!(server, stop);
-        served
+        let (result, ()) = tokio::join!(server, stop);
+        result
     }
 }

@@ -11,12 +11,7 @@ mod servers;
 mod stop;
 mod supervisor;
 
-use std::{
-    num::NonZeroU16,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use entrenous_local_servers::ports;

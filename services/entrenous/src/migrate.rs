@@ -32,7 +32,10 @@ fn migrations() -> [(&'static str, Migrations); 4] {
 /// When PostgreSQL is away, or a migration fails.
 pub(crate) async fn run(arguments: MigrateArgs) -> anyhow::Result<()> {
     for (service, applied) in migrate_all(&arguments.database_url).await? {
-        output::say(&format!("{service}: {}", if applied.is_empty() { "up to date".to_owned() } else { applied.join(", ") }));
+        output::say(&format!(
+            "{service}: {}",
+            if applied.is_empty() { "up to date".to_owned() } else { applied.join(", ") }
+        ));
     }
     if arguments.redo {
         for (service, migrations) in migrations() {

@@ -6,6 +6,38 @@ use entrenous_bus::NatsConfig;
 use entrenous_protocol::{Limits, limits::MESSAGE_CONTENT_BYTES_MAX};
 use entrenous_runtime::ProcessConfig;
 
+/// Limits that other services enforce and `GET /api/v1/limits` tells: set them alike for both.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LimitsOfOthers {
+    /// Members of a group, at most, as the message store has it.
+    #[arg(long, env, default_value_t = 1_000)]
+    pub group_members_max: usize,
+    /// Groups and channels of a user, at most, as the message store has it.
+    #[arg(long, env, default_value_t = 100)]
+    pub conversations_per_user_max: usize,
+    /// Characters in a password, at least, as identity has it.
+    #[arg(long, env, default_value_t = 8)]
+    pub password_min: usize,
+    /// Characters in a password, at most, as identity has it.
+    #[arg(long, env, default_value_t = 128)]
+    pub password_max: usize,
+    /// Wrong passwords within the window, as identity has it.
+    #[arg(long, env, default_value_t = 5)]
+    pub failed_logins: u32,
+    /// How long a wrong password counts, as identity has it.
+    #[arg(long, env, default_value_t = 900)]
+    pub failed_logins_window_seconds: u64,
+    /// Life of an access token, as identity has it.
+    #[arg(long, env, default_value_t = 900)]
+    pub access_token_seconds: u64,
+    /// Life of a refresh token, as identity has it.
+    #[arg(long, env, default_value_t = 2_592_000)]
+    pub refresh_token_seconds: u64,
+    /// Devices of a user, at most, as identity has it.
+    #[arg(long, env, default_value_t = 20)]
+    pub devices_per_user: usize,
+}
+
 /// Settings of the gateway.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "gateway", about = "Entrenous gateway: the only thing clients reach")]
@@ -19,6 +51,9 @@ pub struct Config {
     /// Tokens.
     #[command(flatten)]
     pub tokens: entrenous_auth::Settings,
+    /// What other services enforce and the gateway tells.
+    #[command(flatten)]
+    pub limits_of_others: LimitsOfOthers,
     /// Address that clients reach.
     #[arg(long, env, default_value = "0.0.0.0:8080")]
     pub gateway_addr: SocketAddr,
@@ -70,12 +105,22 @@ impl Config {
     /// The limits in force, as `GET /api/v1/limits` tells them.
     pub fn limits(&self) -> Limits {
         let content_bytes = usize::try_from(self.message_content_bytes).unwrap_or(MESSAGE_CONTENT_BYTES_MAX);
+        let others = &self.limits_of_others;
         Limits {
             message_content_bytes: content_bytes,
             frame_bytes: Limits::frame_bytes_for(content_bytes),
             sends_awaiting_ack: self.sends_awaiting_ack_max,
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             frames_per_second: self.frames_per_second_max,
+            group_members: others.group_members_max,
+            conversations_per_user: others.conversations_per_user_max,
+            password_min: others.password_min,
+            password_max: others.password_max,
+            failed_logins: others.failed_logins,
+            failed_logins_window_seconds: others.failed_logins_window_seconds,
+            access_token_seconds: others.access_token_seconds,
+            refresh_token_seconds: others.refresh_token_seconds,
+            devices_per_user: others.devices_per_user,
             ..Limits::default()
         }
     }

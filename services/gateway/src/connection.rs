@@ -67,9 +67,9 @@ pub(crate) struct Connection {
     /// XOR over the live conversations, as docs/protocol.md, section 3, defines it.
     pub(crate) digest: Cell<u64>,
     /// Grows per device; 0 until the store has told.
-    connection_no: Cell<u64>,
+    number: Cell<u64>,
     /// The highest number of this device that was heard of.
-    newest_no: Cell<u64>,
+    newest_number: Cell<u64>,
     pending: RefCell<AHashMap<EntryId, PendingSend>>,
 }
 
@@ -93,8 +93,8 @@ impl Connection {
             sync_requested: Notify::new(),
             has_synced: Cell::new(false),
             digest: Cell::new(0),
-            connection_no: Cell::new(0),
-            newest_no: Cell::new(0),
+            number: Cell::new(0),
+            newest_number: Cell::new(0),
             pending: RefCell::default(),
         })
     }
@@ -112,11 +112,11 @@ impl Connection {
     /// A connection of the same device has this number: the higher one stays.
     pub(crate) fn note_connection_no(&self, number: u64, is_own: bool) {
         if is_own {
-            self.connection_no.set(number);
+            self.number.set(number);
         }
-        self.newest_no.set(self.newest_no.get().max(number));
-        let own = self.connection_no.get();
-        if own != 0 && own < self.newest_no.get() {
+        self.newest_number.set(self.newest_number.get().max(number));
+        let own = self.number.get();
+        if own != 0 && own < self.newest_number.get() {
             self.close(CloseCode::Replaced);
         }
     }

@@ -94,11 +94,23 @@ impl Service {
         // What clients need is stopped by itself, after they have gone.
         let late = Shutdown::new();
         tasks.spawn(admin.serve(late.clone()));
-        tasks.spawn_vital("readiness", shutdown.clone(), watch_readiness(Arc::clone(&gateway), live.state().clone(), late.clone()));
-        tasks.spawn_vital("live", late.clone(), stop_with(late.clone(), worker::distribute(Arc::clone(&gateway), live)));
+        tasks.spawn_vital(
+            "readiness",
+            shutdown.clone(),
+            watch_readiness(Arc::clone(&gateway), live.state().clone(), late.clone()),
+        );
+        tasks.spawn_vital(
+            "live",
+            late.clone(),
+            stop_with(late.clone(), worker::distribute(Arc::clone(&gateway), live)),
+        );
         tasks.spawn_vital("receipts", shutdown.clone(), receipts::run(Arc::clone(&gateway), late.clone()));
         tasks.spawn_vital("presence", shutdown.clone(), presence::run(Arc::clone(&gateway), late.clone()));
-        tasks.spawn_vital("revocations", shutdown.clone(), stop_with(late.clone(), refresh_revoked(Arc::clone(&gateway))));
+        tasks.spawn_vital(
+            "revocations",
+            shutdown.clone(),
+            stop_with(late.clone(), refresh_revoked(Arc::clone(&gateway))),
+        );
         tasks.spawn_vital("keys", shutdown.clone(), stop_with(late.clone(), refresh_keys(Arc::clone(&gateway))));
         let server = serve_http(&gateway, listener)?;
         let handle = server.handle();
@@ -107,13 +119,13 @@ impl Service {
             send_clients_away(&gateway).await;
             handle.stop(true).await;
         };
-        let (served, ()) = tokio::join!(server, stop);
+        let (result, ()) = tokio::join!(server, stop);
         late.trigger();
         if !tasks.end().await {
             tracing::warn!("some tasks did not end in time");
         }
         gateway.bus.close().await;
-        Ok(served?)
+        Ok(result?)
     }
 }
 
@@ -124,7 +136,7 @@ fn serve_http(gateway: &Arc<Gateway>, listener: TcpListener) -> anyhow::Result<a
         App::new()
             .app_data(web::Data::from(Arc::clone(&shared)))
             .app_data(worker)
-            .route("/api/v1/ws", web::get().to(connection::handshake::upgrade))
+            .configure(|app| http::resource::at("/api/v1/ws").get(connection::handshake::upgrade).register(app))
             .configure(routes::configure)
     })
     .disable_signals()
@@ -158,11 +170,7 @@ async fn send_clients_away(gateway: &Arc<Gateway>) {
     }
 }
 
-async fn watch_readiness(
-    gateway: Arc<Gateway>,
-    live: entrenous_bus::ConnectionState,
-    shutdown: Shutdown,
-) {
+async fn watch_readiness(gateway: Arc<Gateway>, live: entrenous_bus::ConnectionState, shutdown: Shutdown) {
     while !shutdown.is_triggered() {
         gateway.readiness.set("nats", gateway.bus.state().is_connected() && live.is_connected());
         tokio::select! {

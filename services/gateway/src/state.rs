@@ -99,7 +99,9 @@ impl Gateway {
         };
         let claims = claims.map_err(|error| match error {
             TokenError::Expired => Failure::new(Code::TokenExpired, ""),
-            TokenError::UnknownKey | TokenError::Invalid => Failure::new(Code::Unauthenticated, "the token is not good"),
+            TokenError::UnknownKey | TokenError::Invalid => {
+                Failure::new(Code::Unauthenticated, "the token is not good")
+            }
         })?;
         if self.is_revoked(claims.sid) {
             return Err(Failure::new(Code::Unauthenticated, "the login has ended"));

@@ -67,7 +67,7 @@ impl Worker {
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.fanout.borrow_mut().tick();
-                    if count % UNCLAIMED_TICKS == 0 {
+                    if count.is_multiple_of(UNCLAIMED_TICKS) {
                         self.fanout.borrow_mut().age_unclaimed();
                     }
                 }

@@ -94,8 +94,7 @@ impl Service {
             incarnation: incarnation.clone(),
         };
         {
-            let publisher =
-                Publisher::start(&bus, database.clone(), incarnation.clone(), &tasks, metrics).await?;
+            let publisher = Publisher::start(&bus, database.clone(), incarnation.clone(), &tasks, metrics).await?;
             let context = rpc::Context {
                 database: database.clone(),
                 bus: bus.clone(),

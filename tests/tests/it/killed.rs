@@ -7,7 +7,7 @@ mod nemesis;
 mod talker;
 mod world;
 
-use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs::File, io::Write, path::Path, sync::Arc, time::Duration};
 
 use entrenous_checker::{LogEntry, MemberChange, Report, What, check};
 use entrenous_model::{ConversationId, UserId};
@@ -174,6 +174,8 @@ fn judge(world: &World, report: &Report, kills: &BTreeMap<&'static str, usize>, 
         let path = save(world);
         panic!("seed {seed}, kills {kills:?}, history in {}\n{report}", path.display());
     }
+    // Shown where the test runner shows what passing tests say.
+    drop(writeln!(std::io::stdout(), "seed {seed}, kills {kills:?}\n{report}"));
     let counts = report.counts;
     // A history in which little happened proves little.
     assert!(counts.acknowledged >= 300 && counts.repeated > 0 && counts.member_changes >= 5, "{report}");

@@ -88,6 +88,19 @@ pub(crate) async fn next_seqs(connection: &mut Connection, count: usize) -> Vec<
     seqs
 }
 
+/// Looks again and again until this gives what is wanted.
+pub(crate) async fn until(wanted: &str, mut look: impl AsyncFnMut() -> Option<String>) {
+    let mut last = None;
+    let found = async {
+        while last.as_deref() != Some(wanted) {
+            last = look().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let is_found = tokio::time::timeout(FRAME_LIMIT, found).await.is_ok();
+    assert!(is_found, "{wanted} never came; last: {last:?}");
+}
+
 /// The close code with which a connection ends.
 pub(crate) async fn close_code(connection: &mut Connection) -> Option<u16> {
     let ended = async { while connection.next().await.is_some() {} };

@@ -107,12 +107,11 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>
 /// Writes a file that its owner alone can read; all of it or nothing, also when the machine goes down.
 pub(super) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let draft = path.with_extension("draft");
-    let written = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&draft).and_then(
-        |mut file| {
+    let written =
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
             file.write_all(content)?;
             file.sync_all()
-        },
-    );
+        });
     written.and_then(|()| fs::rename(&draft, path)).with_context(|| format!("cannot write {}", path.display()))
 }
 

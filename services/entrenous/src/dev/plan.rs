@@ -78,7 +78,8 @@ impl Plan {
             pair("LOG_FILTER", &self.log_filter),
         ];
         if service != Service::Gateway {
-            let connections = (DATABASE_CONNECTIONS / (DATABASE_SERVICES * self.replicas)).clamp(1, CONNECTIONS_PER_SERVICE);
+            let connections =
+                (DATABASE_CONNECTIONS / (DATABASE_SERVICES * self.replicas)).clamp(1, CONNECTIONS_PER_SERVICE);
             pairs.push(pair("DATABASE_URL", format!("{}?sslmode=disable", self.database_url)));
             pairs.push(pair("DATABASE_CONNECTIONS_MAX", connections));
         }
@@ -88,11 +89,7 @@ impl Plan {
 
 /// There is no load balancer to wait for, and few connections to spread.
 fn gateway_settings(port: u16) -> Pairs {
-    vec![
-        pair("GATEWAY_ADDR", format!("127.0.0.1:{port}")),
-        pair("DRAIN_WAIT_MS", 0),
-        pair("DRAIN_SPREAD_MS", 500),
-    ]
+    vec![pair("GATEWAY_ADDR", format!("127.0.0.1:{port}")), pair("DRAIN_WAIT_MS", 0), pair("DRAIN_SPREAD_MS", 500)]
 }
 
 fn pair(name: &str, value: impl ToString) -> (String, String) {

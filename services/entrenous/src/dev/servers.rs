@@ -37,11 +37,7 @@ struct Keeper {
 
 impl Servers {
     /// Starts both on the ports of the last run, if these are free.
-    pub(crate) async fn start(
-        data: &mut DataFolder,
-        processes: &Arc<Processes>,
-        stop: &Stop,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn start(data: &mut DataFolder, processes: &Arc<Processes>, stop: &Stop) -> anyhow::Result<Self> {
         let postgres_spec = postgres_spec(data)?;
         let nats_spec = nats_spec(data)?;
         // Before there are data that need them.

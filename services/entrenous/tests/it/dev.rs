@@ -49,7 +49,8 @@ async fn split_processes_are_restarted_when_they_are_killed() -> anyhow::Result<
     let dev = place.start_ready(&["--split", "--gateways", "2", "--replicas", "2"]).await?;
     let list = place.processes()?;
     let services = ["delivery-tracker", "gateway", "identity", "message-store", "presence"];
-    let mut expected: Vec<String> = services.iter().flat_map(|name| [format!("{name}-1"), format!("{name}-2")]).collect();
+    let mut expected: Vec<String> =
+        services.iter().flat_map(|name| [format!("{name}-1"), format!("{name}-2")]).collect();
     expected.extend(["nats-server".to_owned(), "postgresql".to_owned()]);
     expected.sort();
     assert_eq!(names(&list), expected);

@@ -68,8 +68,12 @@ fn migrations_of(service: &str) -> Migrations {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_service_stays_in_its_schema() -> anyhow::Result<()> {
-    let expected =
-        [("identity", "identity"), ("message-store", "messaging"), ("delivery-tracker", "delivery"), ("presence", "presence")];
+    let expected = [
+        ("identity", "identity"),
+        ("message-store", "messaging"),
+        ("delivery-tracker", "delivery"),
+        ("presence", "presence"),
+    ];
     for (service, own) in expected {
         let postgres = TestPostgres::start().await?;
         let client = connect(&postgres).await?;

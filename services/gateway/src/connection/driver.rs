@@ -171,7 +171,7 @@ async fn write(session: &Session, connection: &Connection) -> CloseCode {
 
 async fn too_slow(connection: &Connection) {
     if connection.outbox.closing().await != CloseCode::TooSlow {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -56,13 +56,7 @@ pub(super) struct Partition {
 
 impl Partition {
     pub(super) fn new(bus: Bus, pending_bytes: Arc<AtomicUsize>) -> Self {
-        Self {
-            bus,
-            pending_bytes,
-            main: LaneState::default(),
-            lanes: HashMap::new(),
-            flights: FuturesUnordered::new(),
-        }
+        Self { bus, pending_bytes, main: LaneState::default(), lanes: HashMap::new(), flights: FuturesUnordered::new() }
     }
 
     /// Works until nobody can send any more, or the stop is asked for and nothing waits.
@@ -249,12 +243,8 @@ impl Replies {
             // A request that has gone needs no answer.
             ReplyTo::Request(sender) => drop(sender.send(result)),
             ReplyTo::Connection { worker, origin } => {
-                let result = SendResult {
-                    origin,
-                    conversation_id: message.conversation_id,
-                    id: message.message.id,
-                    result,
-                };
+                let result =
+                    SendResult { origin, conversation_id: message.conversation_id, id: message.message.id, result };
                 match self.workers.iter_mut().find(|(known, _)| known.same_channel(&worker)) {
                     Some((_, results)) => results.push(result),
                     None => self.workers.push((worker, vec![result])),

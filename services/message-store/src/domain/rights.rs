@@ -65,8 +65,14 @@ mod tests {
     #[test]
     fn roles_bound_who_is_added() {
         let add = |caller, given| may_add(ConversationKind::Group, caller, given).is_ok();
-        assert!(add(Role::Owner, Role::Owner) && add(Role::Moderator, Role::Moderator) && add(Role::Moderator, Role::Reader));
-        assert!(!add(Role::Moderator, Role::Owner) && !add(Role::Member, Role::Reader) && !add(Role::Reader, Role::Reader));
+        assert!(
+            add(Role::Owner, Role::Owner)
+                && add(Role::Moderator, Role::Moderator)
+                && add(Role::Moderator, Role::Reader)
+        );
+        assert!(
+            !add(Role::Moderator, Role::Owner) && !add(Role::Member, Role::Reader) && !add(Role::Reader, Role::Reader)
+        );
         assert!(may_add(ConversationKind::Direct, Role::Owner, Role::Member).is_err());
     }
 

@@ -76,7 +76,12 @@ mod tests {
     fn pieces(list: &[(u8, u8, u8)]) -> Vec<Piece<u8, u8, u8>> {
         list.iter()
             .enumerate()
-            .map(|(index, (conversation, id, value))| Piece { index, conversation: *conversation, id: *id, value: *value })
+            .map(|(index, (conversation, id, value))| Piece {
+                index,
+                conversation: *conversation,
+                id: *id,
+                value: *value,
+            })
             .collect()
     }
 

@@ -208,11 +208,7 @@ impl Batch {
     }
 }
 
-fn statement<'a>(
-    batch_id: Uuid,
-    messages: &[(&'a BatchPiece, &'a AppendMessage)],
-    remaining: Duration,
-) -> Append<'a> {
+fn statement<'a>(batch_id: Uuid, messages: &[(&'a BatchPiece, &'a AppendMessage)], remaining: Duration) -> Append<'a> {
     let all = || messages.iter().map(|(_, message)| *message);
     let mut conversations = all().map(|message| message.conversation_id);
     let first = conversations.next();
@@ -234,12 +230,14 @@ fn statement<'a>(
         thread_ids: rare(all().map(|message| message.message.thread_id.map(EntryId::as_uuid))),
         attachments: rare(all().map(|message| array_text(&message.message.attachments))),
         mentions: rare(all().map(|message| array_text(&message.message.mentions))),
-        metadatas: rare(all().map(|message| {
-            Some(message.message.metadata.get()).filter(|metadata| *metadata != METADATA_NONE)
-        })),
-        signatures: rare(all().map(|message| {
-            message.message.signature.as_ref().and_then(|signature| STANDARD.decode(signature).ok())
-        })),
+        metadatas: rare(
+            all().map(|message| Some(message.message.metadata.get()).filter(|metadata| *metadata != METADATA_NONE)),
+        ),
+        signatures: rare(
+            all().map(|message| {
+                message.message.signature.as_ref().and_then(|signature| STANDARD.decode(signature).ok())
+            }),
+        ),
     }
 }
 

@@ -91,9 +91,8 @@ fn cursor((active_at, id): (DateTime<Utc>, ConversationId)) -> String {
 
 fn parse_cursor(text: &str) -> Result<(DateTime<Utc>, ConversationId), Failure> {
     let parts = text.split_once('.');
-    let parsed = parts.and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
-    });
+    let parsed =
+        parts.and_then(|(micros, id)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?)));
     parsed.ok_or_else(|| Failure::invalid("cursor", "is none that this server gave"))
 }
 

@@ -47,7 +47,8 @@ pub(super) async fn handle(
 
 fn check(conversation: &CreateConversation) -> Result<(), Failure> {
     let mut faults = Failure::new(Code::Invalid, "");
-    let texts = [("title", &conversation.title, TITLE_MAX), ("description", &conversation.description, DESCRIPTION_MAX)];
+    let texts =
+        [("title", &conversation.title, TITLE_MAX), ("description", &conversation.description, DESCRIPTION_MAX)];
     for (field, text, max) in texts {
         let Some(text) = text else {
             continue;

@@ -41,8 +41,7 @@ pub(super) async fn get(
     deadline: Deadline,
 ) -> Result<Box<RawValue>, RequestError> {
     let mut connection = context.connection(deadline).await?;
-    let found =
-        entries::get_message(&mut connection, request.caller, request.conversation_id, request.message_id);
+    let found = entries::get_message(&mut connection, request.caller, request.conversation_id, request.message_id);
     let row = context.measured("get_message", found).await?.ok_or_else(Failure::not_found)?;
     let shown = show(&context, request.conversation_id, row)?.ok_or_else(Failure::not_found)?;
     Ok(shown.text)

@@ -261,8 +261,7 @@ impl Told<'_> {
     }
 
     fn as_entry(&self) -> Result<Entry, RequestError> {
-        let content: Box<RawValue> =
-            serde_json::from_slice(&self.entry.content).map_err(|_| Failure::internal())?;
+        let content: Box<RawValue> = serde_json::from_slice(&self.entry.content).map_err(|_| Failure::internal())?;
         Ok(Entry {
             id: self.entry.id,
             conversation_id: self.entry.conversation_id,

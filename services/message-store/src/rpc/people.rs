@@ -18,11 +18,7 @@ const NAMES_MAX: Duration = Duration::from_millis(500);
 
 impl Context {
     /// Those of these users that exist.
-    pub(super) async fn existing_users(
-        &self,
-        ids: &[UserId],
-        deadline: Deadline,
-    ) -> Result<AHashSet<UserId>, Failure> {
+    pub(super) async fn existing_users(&self, ids: &[UserId], deadline: Deadline) -> Result<AHashSet<UserId>, Failure> {
         let mut existing = AHashSet::with_capacity(ids.len());
         for ids in ids.chunks(USERS_MAX) {
             let request = UsersRequest { ids: ids.to_vec() };

@@ -234,11 +234,8 @@ pub(crate) async fn read_standing(
     caller: UserId,
     target: UserId,
 ) -> diesel::QueryResult<Option<StandingRow>> {
-    let statement = ReadStanding {
-        conversation_id: conversation_id.as_uuid(),
-        caller: caller.as_uuid(),
-        target: target.as_uuid(),
-    };
+    let statement =
+        ReadStanding { conversation_id: conversation_id.as_uuid(), caller: caller.as_uuid(), target: target.as_uuid() };
     let rows: Vec<StandingRow> = statement.load(connection).await?;
     Ok(rows.into_iter().next())
 }
@@ -296,10 +293,7 @@ pub(crate) async fn end_member(
 }
 
 /// Appends an entry and notes it in the feed. The head is locked by this, if it was not yet.
-pub(crate) async fn append_entry(
-    connection: &mut AsyncPgConnection,
-    entry: &NewEntry,
-) -> diesel::QueryResult<Placed> {
+pub(crate) async fn append_entry(connection: &mut AsyncPgConnection, entry: &NewEntry) -> diesel::QueryResult<Placed> {
     let statement = AppendEntry {
         batch_id: entry.batch_id,
         conversation_id: entry.conversation_id.as_uuid(),
@@ -314,9 +308,6 @@ pub(crate) async fn append_entry(
 }
 
 /// Notes that the memberships of these users have changed.
-pub(crate) async fn bump_versions(
-    connection: &mut AsyncPgConnection,
-    user_ids: &[UserId],
-) -> diesel::QueryResult<()> {
+pub(crate) async fn bump_versions(connection: &mut AsyncPgConnection, user_ids: &[UserId]) -> diesel::QueryResult<()> {
     BumpVersions { user_ids: user_ids.iter().map(|id| id.as_uuid()).collect() }.execute(connection).await.map(drop)
 }

@@ -37,8 +37,7 @@ type SettingsSql = (
     Integer,
     Integer,
 );
-type StandingSql =
-    (BigInt, BigInt, BigInt, Text, Jsonb, Nullable<SqlUuid>, Nullable<SqlUuid>, Timestamptz);
+type StandingSql = (BigInt, BigInt, BigInt, Text, Jsonb, Nullable<SqlUuid>, Nullable<SqlUuid>, Timestamptz);
 
 macro_rules! conversation_columns {
     () => {

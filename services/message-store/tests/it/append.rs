@@ -7,7 +7,9 @@ use entrenous_protocol::{
     rpc::store::{AppendMessage, AppendResult},
 };
 
-use crate::fixture::{Fixture, connect, device, ids, into, new_message, refused, sealed, seqs, stored, stranger, to, user};
+use crate::fixture::{
+    Fixture, connect, device, ids, into, new_message, refused, sealed, seqs, stored, stranger, to, user,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_conversations_are_made_at_need() {
@@ -28,8 +30,9 @@ async fn what_cannot_be_a_direct_message_is_refused_alone() {
     let (fixture, replica) = Fixture::start().await;
     let wrong_id = AppendMessage { conversation_id: ConversationId::direct(user(1), user(3)), ..to(2, 1, sealed("a")) };
     let clear = to(4, 1, new_message(r#"{"content":{"text":"a"}}"#));
-    let results =
-        fixture.append(vec![to(1, 1, sealed("a")), wrong_id, to(stranger(), 1, sealed("a")), clear, to(2, 1, sealed("b"))]).await;
+    let results = fixture
+        .append(vec![to(1, 1, sealed("a")), wrong_id, to(stranger(), 1, sealed("a")), clear, to(2, 1, sealed("b"))])
+        .await;
     let codes: Vec<_> = results[..4].iter().map(refused).collect();
     assert_eq!(codes, [Code::Invalid, Code::Invalid, Code::NotFound, Code::Invalid]);
     assert_eq!(stored(&results[4]).seq, 1);
@@ -64,7 +67,8 @@ async fn one_poisoned_message_does_not_stop_the_batch() {
     let results = fixture.append(messages.clone()).await;
     assert_eq!(refused(&results[41]), Code::Internal);
     let log = fixture.log(Some(1), good).await;
-    let expected: Vec<_> = messages.iter().filter(|message| message.conversation_id == good).map(|m| m.message.id).collect();
+    let expected: Vec<_> =
+        messages.iter().filter(|message| message.conversation_id == good).map(|m| m.message.id).collect();
     assert_eq!(ids(&log)[1..], expected);
     assert_eq!(seqs(&fixture.log(Some(1), bad).await), [1]);
     replica.stop().await;

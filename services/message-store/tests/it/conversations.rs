@@ -4,7 +4,10 @@ use entrenous_protocol::{
     Code,
     entry::{ConversationKind, Encryption, MemberChange, Role},
     rest::CreateConversation,
-    rpc::store::{ConversationRequest, Create, CreateRequest, GetConversation, ListConversations, ListConversationsRequest, ListMembers},
+    rpc::store::{
+        ConversationRequest, Create, CreateRequest, GetConversation, ListConversations, ListConversationsRequest,
+        ListMembers,
+    },
 };
 
 use crate::fixture::{Fixture, group_of, into, member_content, payload, sealed, stranger, to, user};
@@ -58,7 +61,10 @@ async fn what_cannot_be_made_is_refused() {
     let refusal = async |conversation| fixture.create(user(1), conversation).await.unwrap_err().code;
     assert_eq!(refusal(CreateConversation { kind: ConversationKind::Channel, ..group_of(&[2]) }).await, Code::Invalid);
     assert_eq!(refusal(CreateConversation { title: Some("x".repeat(201)), ..group_of(&[2]) }).await, Code::Invalid);
-    assert_eq!(refusal(CreateConversation { description: Some("\0".to_owned()), ..group_of(&[2]) }).await, Code::Invalid);
+    assert_eq!(
+        refusal(CreateConversation { description: Some("\0".to_owned()), ..group_of(&[2]) }).await,
+        Code::Invalid
+    );
     let metadata = serde_json::from_str(r#"{"a":["\u0000"]}"#).unwrap();
     assert_eq!(refusal(CreateConversation { metadata, ..group_of(&[2]) }).await, Code::Invalid);
     assert_eq!(refusal(group_of(&[2, stranger()])).await, Code::NotFound);

@@ -87,10 +87,7 @@ impl Fixture {
 
     pub(crate) async fn serve_identity(&self) {
         let handler = async |request: UsersRequest, _| Ok(request.ids.into_iter().filter_map(known_user).collect());
-        self.identity
-            .serve::<Users, _, _>(&Tasks::new(), &self.stop, ServeOptions::default(), handler)
-            .await
-            .unwrap();
+        self.identity.serve::<Users, _, _>(&Tasks::new(), &self.stop, ServeOptions::default(), handler).await.unwrap();
     }
 
     /// Starts a replica and waits until it is ready.

@@ -134,8 +134,10 @@ async fn send_in_order(mut connection: AsyncPgConnection, sender: u128, messages
             let size = 1 + (next + sender) % 9;
             let from = if next % 3 == 0 { next.saturating_sub(4) } else { next };
             let numbers = from..(next + size).min(messages);
-            let lines: Vec<_> =
-                numbers.clone().map(|n| line(conversation, sender * 100_000 + conversation * 10_000 + n, sender)).collect();
+            let lines: Vec<_> = numbers
+                .clone()
+                .map(|n| line(conversation, sender * 100_000 + conversation * 10_000 + n, sender))
+                .collect();
             let rows = call(&mut connection, &lines).await.unwrap();
             if rows.iter().any(|row| row.outcome == "busy") {
                 assert!(rows.iter().all(|row| row.outcome == "busy"), "{rows:?}");
@@ -195,9 +197,12 @@ async fn repeats_get_the_first_answer_and_others_a_conflict() {
     let other_digest = Line { digest: [8; 32], ..first };
     let other_sender = Line { sender: 2, ..first };
     let stranger = Line { sender: 3, ..first };
-    for (line, outcome) in
-        [(other_device, "id_conflict"), (other_digest, "id_conflict"), (other_sender, "id_conflict"), (stranger, "not_found")]
-    {
+    for (line, outcome) in [
+        (other_device, "id_conflict"),
+        (other_digest, "id_conflict"),
+        (other_sender, "id_conflict"),
+        (stranger, "not_found"),
+    ] {
         assert_eq!(outcomes(&call(&mut connection, &[line]).await.unwrap()), [(outcome, None)]);
     }
     // Removed since, and erased since: the answer stays.
@@ -255,6 +260,7 @@ async fn the_statement_is_prepared_once() {
         let lines: Vec<_> = (0..size).map(|n| line(1, size * 100 + n, 1)).collect();
         call(&mut connection, &lines).await.unwrap();
     }
-    let prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM messaging.append(%'";
+    let prepared =
+        "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM messaging.append(%'";
     assert_eq!(count(&mut connection, prepared).await, 1);
 }

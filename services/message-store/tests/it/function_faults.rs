@@ -15,7 +15,8 @@ async fn a_locked_conversation_does_not_hold_up_the_others() {
     let postgres = database().await;
     let mut connection = groups(&postgres, &[1, 2], &[1]).await;
     let mut holder = connect(&postgres).await;
-    let lock = format!("BEGIN; SELECT FROM messaging.heads WHERE conversation_id = '{}' FOR UPDATE", Uuid::from_u128(1));
+    let lock =
+        format!("BEGIN; SELECT FROM messaging.heads WHERE conversation_id = '{}' FOR UPDATE", Uuid::from_u128(1));
     holder.batch_execute(&lock).await.unwrap();
     let lines = [line(1, 1, 1), line(2, 2, 1), line(1, 3, 1)];
     let rows = call(&mut connection, &lines).await.unwrap();

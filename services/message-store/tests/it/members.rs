@@ -131,7 +131,9 @@ async fn one_of_two_owners_always_stays() {
                     conversation_id: group,
                     user_id: user(owner),
                 };
-                bus.call::<entrenous_protocol::rpc::store::RemoveMember>(&request, crate::fixture::ANSWER_MAX).await.is_ok()
+                bus.call::<entrenous_protocol::rpc::store::RemoveMember>(&request, crate::fixture::ANSWER_MAX)
+                    .await
+                    .is_ok()
             });
         }
         let left = leaving.join_all().await;

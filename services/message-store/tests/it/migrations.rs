@@ -45,9 +45,11 @@ async fn the_audit_cannot_be_changed() {
     let postgres = TestPostgres::start().await.unwrap();
     entrenous_db::migrate(&postgres.url(), MIGRATIONS).await.unwrap();
     let mut connection = AsyncPgConnection::establish(&postgres.url()).await.unwrap();
-    let insert = "INSERT INTO messaging.audit (id, actor_id, action) VALUES (gen_random_uuid(), gen_random_uuid(), 'x')";
+    let insert =
+        "INSERT INTO messaging.audit (id, actor_id, action) VALUES (gen_random_uuid(), gen_random_uuid(), 'x')";
     sql_query(insert).execute(&mut connection).await.unwrap();
-    for change in ["UPDATE messaging.audit SET action = 'y'", "DELETE FROM messaging.audit", "TRUNCATE messaging.audit"] {
+    for change in ["UPDATE messaging.audit SET action = 'y'", "DELETE FROM messaging.audit", "TRUNCATE messaging.audit"]
+    {
         let error = sql_query(change).execute(&mut connection).await.unwrap_err();
         assert!(error.to_string().contains("append-only"), "{change}: {error}");
     }

@@ -34,7 +34,8 @@ async fn no_hot_statement_reads_a_whole_table() {
     for _ in 0..8 {
         fixture.append(vec![into(group, 1, sealed("a")), into(group, 2, sealed("a"))]).await;
         fixture.log(Some(1), group).await;
-        let request = HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 50 };
+        let request =
+            HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 50 };
         fixture.call::<History>(&request).await.unwrap();
         let request = MembershipsRequest { user_id: user(1), device_id: device(1) };
         fixture.call::<ReadMemberships>(&request).await.unwrap();

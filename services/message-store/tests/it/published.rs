@@ -45,7 +45,8 @@ async fn frames_come_in_order_after_the_notices() {
     fixture.append(messages).await;
     let heard = next(&mut live, 4).await;
     for message in &heard[..2] {
-        let joined = UserNotice::ConversationJoined { conversation_id: id, kind: ConversationKind::Direct, joined_seq: 1 };
+        let joined =
+            UserNotice::ConversationJoined { conversation_id: id, kind: ConversationKind::Direct, joined_seq: 1 };
         assert_eq!(notice(message), joined);
     }
     for (message, seq) in heard[2..].iter().zip(1..) {
@@ -62,7 +63,8 @@ async fn frames_come_in_order_after_the_notices() {
     fixture.add(1, group, 3, None).await.unwrap();
     fixture.remove(1, group, 3).await.unwrap();
     let heard = next(&mut live, 6).await;
-    let shape: Vec<_> = heard.iter().map(|message| (message.preamble.kind, message.preamble.flags, message.preamble.seq)).collect();
+    let shape: Vec<_> =
+        heard.iter().map(|message| (message.preamble.kind, message.preamble.flags, message.preamble.seq)).collect();
     let (noticed, member) = ((LiveKind::UserNotice, 0, 0), |seq| (LiveKind::Entry, FLAG_MEMBER, seq));
     assert_eq!(shape, [noticed, noticed, member(1), noticed, member(2), member(3)]);
     assert_eq!(heard[3].preamble.subject, user(3).as_uuid());
@@ -111,6 +113,10 @@ async fn events_are_published_and_rows_marked() {
     })
     .await
     .unwrap();
-    assert_eq!(count(&mut connection, "SELECT count(*) FROM messaging.feed_default").await, 0, "partitions are made ahead");
+    assert_eq!(
+        count(&mut connection, "SELECT count(*) FROM messaging.feed_default").await,
+        0,
+        "partitions are made ahead"
+    );
     replica.stop().await;
 }

@@ -12,7 +12,12 @@ use entrenous_protocol::{
 
 use crate::fixture::{Fixture, group_of, into, sealed, seqs, to, user};
 
-async fn ranges(fixture: &Fixture, reader: Option<u128>, ranges: &[(ConversationId, u64, u32)], bytes_max: usize) -> Vec<RangeRead> {
+async fn ranges(
+    fixture: &Fixture,
+    reader: Option<u128>,
+    ranges: &[(ConversationId, u64, u32)],
+    bytes_max: usize,
+) -> Vec<RangeRead> {
     let ranges = ranges.iter().map(|(conversation_id, after, limit)| Range {
         conversation_id: *conversation_id,
         after: *after,
@@ -33,7 +38,8 @@ async fn ranges_are_read_within_their_rights_and_bounds() {
     }
     fixture.add(1, one, 3, None).await.unwrap();
     let unknown = ConversationId::direct(user(7), user(8));
-    let asked = [(one, 3, 4), (unknown, 0, 9), (two, 0, 9), (one, 20, 9), (direct.conversation_id, 0, 9), (one, 9, 100)];
+    let asked =
+        [(one, 3, 4), (unknown, 0, 9), (two, 0, 9), (one, 20, 9), (direct.conversation_id, 0, 9), (one, 9, 100)];
 
     let read = ranges(&fixture, None, &asked, 1 << 20).await;
     assert_eq!(read.iter().map(|read| read.is_readable).collect::<Vec<_>>(), [true, false, true, true, true, true]);
@@ -66,12 +72,8 @@ async fn a_page_ends_at_its_bytes() {
     let read = ranges(&fixture, Some(1), &[(group, 0, 100)], 8 << 20).await;
     let bytes: usize = read[0].entries.iter().map(|entry| entry.frame.get().len()).sum();
     assert!(bytes <= 600 * 1024 && bytes > 400 * 1024 && read[0].has_more, "{bytes}");
-    let request = HistoryRequest {
-        caller: user(1),
-        conversation_id: group,
-        position: HistoryPosition::Latest,
-        limit: 100,
-    };
+    let request =
+        HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 100 };
     let page = fixture.call::<History>(&request).await.unwrap();
     assert!(page.has_more && page.items.iter().map(|item| item.get().len()).sum::<usize>() <= 512 * 1024);
     replica.stop().await;
@@ -93,7 +95,10 @@ async fn history_is_paged_both_ways() {
         let seq = |item: &entrenous_protocol::RawValue| {
             serde_json::from_str::<serde_json::Value>(item.get()).unwrap()["seq"].as_u64().unwrap()
         };
-        Ok::<_, entrenous_protocol::Failure>((page.items.iter().map(|item| seq(item)).collect::<Vec<_>>(), page.has_more))
+        Ok::<_, entrenous_protocol::Failure>((
+            page.items.iter().map(|item| seq(item)).collect::<Vec<_>>(),
+            page.has_more,
+        ))
     };
     use HistoryPosition::{After, Around, Before, Latest};
     assert_eq!(page(1, Latest, 3).await.unwrap(), (vec![12, 10, 9], true));

@@ -89,7 +89,8 @@ async fn removals_and_mentions_are_told() {
 async fn connections_are_counted_by_device() {
     let (fixture, replica) = Fixture::start().await;
     let (one, two) = (IdGenerator.next::<DeviceId>(), IdGenerator.next::<DeviceId>());
-    let attach = async |connections: Vec<Attaching>| fixture.call::<Attach>(&AttachRequest { connections }).await.unwrap();
+    let attach =
+        async |connections: Vec<Attaching>| fixture.call::<Attach>(&AttachRequest { connections }).await.unwrap();
     let first = attach(vec![attaching(1, one), attaching(2, two), attaching(1, one)]).await;
     assert_eq!(first.connection_nos, [1, 1, 2]);
     let second = attach(vec![attaching(2, two), attaching(1, one)]).await;

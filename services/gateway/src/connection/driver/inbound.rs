@@ -76,16 +76,12 @@ pub(super) async fn run(
     }
 }
 
-async fn on_text(
-    worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
-    clock: &Clock,
-    text: &str,
-) -> Result<(), CloseCode> {
+async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock, text: &str) -> Result<(), CloseCode> {
     let (id, frame) = match frame::parse(text, &worker.gateway.limits) {
         Ok(parsed) => parsed,
         Err(Rejected { id, failure }) => {
-            metrics::counter!("chat_errors_total", "type" => failure.code.as_str(), "severity" => "client").increment(1);
+            metrics::counter!("chat_errors_total", "type" => failure.code.as_str(), "severity" => "client")
+                .increment(1);
             connection.send(failure.frame(id));
             return Ok(());
         }

@@ -276,7 +276,9 @@ proptest! {
     #[test]
     fn full_reports_make_good_whatever_was_lost(steps in steps(true)) {
         let mut world = World::new();
-        steps.iter().for_each(|step| world.take(step));
+        for step in &steps {
+            world.take(step);
+        }
         let gateways: Vec<u128> = world.gateways.keys().copied().collect();
         for gateway in gateways {
             world.take(&Step::Report { gateway, is_full: true, is_lost: false });
@@ -315,7 +317,9 @@ proptest! {
     #[test]
     fn nobody_stays_for_ever(steps in steps(true)) {
         let mut world = World::new();
-        steps.iter().for_each(|step| world.take(step));
+        for step in &steps {
+            world.take(step);
+        }
         world.state.advance(at(world.now + 30_000));
         prop_assert_eq!(world.state.gateway_count(), 0);
         prop_assert_eq!(world.state.connection_count(), 0);
