@@ -410,7 +410,7 @@ BEGIN
         WHERE i.mentions IS NOT NULL AND l.xmin = pg_current_xact_id()::xid;
     END IF;
 
-    IF false AND clock_timestamp() - statement_timestamp() > make_interval(secs => p_budget_ms / 1000.0) THEN
+    IF clock_timestamp() - statement_timestamp() > make_interval(secs => p_budget_ms / 1000.0) THEN
         RAISE EXCEPTION 'the deadline has passed' USING ERRCODE = 'EN001';
     END IF;
 END $$;

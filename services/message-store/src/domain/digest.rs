@@ -43,7 +43,9 @@ impl DigestKey {
         let mut value = |parts: &[&[u8]]| {
             let length: usize = parts.iter().map(|part| part.len()).sum();
             context.update(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
-            parts.iter().for_each(|part| context.update(part));
+            for part in parts {
+                context.update(part);
+            }
         };
         value(&[message.message_type.as_str().as_bytes()]);
         value(&[message.content.get().as_bytes()]);

@@ -150,7 +150,7 @@ impl Group {
     }
 
     fn entry(&self, context: &Context) -> Result<NewEntry, RequestError> {
-        let content = MemberContent {
+        let member_content = MemberContent {
             user_id: self.caller,
             change: MemberChange::Created,
             role: Some(Role::Owner),
@@ -164,7 +164,7 @@ impl Group {
             kind: EntryKind::Member,
             sender_id: self.caller,
             target_id: Some(self.caller.as_uuid()),
-            content: super::members::content_text(&content)?,
+            content: super::members::content_text(&member_content)?,
         })
     }
 

@@ -81,7 +81,7 @@ async fn retried<T>(
 /// What a change came to: an answer alone, or with an entry to be told.
 enum Change<T> {
     None(T),
-    Made(T, NewEntry, Placed, Setting),
+    Made(T, Box<NewEntry>, Placed, Setting),
 }
 
 async fn try_add(context: Context, request: AddMemberRequest, deadline: Deadline) -> Result<Member, RequestError> {
@@ -120,14 +120,14 @@ async fn add_locked(
         return Err(too_large("group_members", max).into());
     }
     check_conversations(context, standing.target_conversations)?;
-    let content =
+    let member_content =
         MemberContent { user_id, change: MemberChange::Added, role: Some(role), by: caller, members: Vec::new() };
-    let entry = new_entry(context, conversation_id, &content)?;
+    let entry = new_entry(context, conversation_id, &member_content)?;
     let placed = changes::append_entry(connection, &entry).await?;
     changes::upsert_member(connection, conversation_id, user_id, role, placed).await?;
     finish(connection, conversation_id, user_id, deadline).await?;
     let member = Member { user_id, role, joined_at: placed.sent_at.into(), joined_seq: to_u64(placed.seq) };
-    Ok(Change::Made(member, entry, placed, Setting { conversation_id, kind, direct: None }))
+    Ok(Change::Made(member, Box::new(entry), placed, Setting { conversation_id, kind, direct: None }))
 }
 
 async fn try_remove(context: Context, request: RemoveMemberRequest, deadline: Deadline) -> Result<Done, RequestError> {
@@ -165,12 +165,12 @@ async fn remove_locked(
     let (owners, members) = (standing.owners, i64::from(standing.member_count));
     may_remove(Removal { kind, caller: caller_role, target, is_self, owners, members })?;
     let change = if is_self { MemberChange::Left } else { MemberChange::Removed };
-    let content = MemberContent { user_id, change, role: None, by: caller, members: Vec::new() };
-    let entry = new_entry(context, conversation_id, &content)?;
+    let member_content = MemberContent { user_id, change, role: None, by: caller, members: Vec::new() };
+    let entry = new_entry(context, conversation_id, &member_content)?;
     let placed = changes::append_entry(connection, &entry).await?;
     changes::end_member(connection, conversation_id, user_id, placed).await?;
     finish(connection, conversation_id, user_id, deadline).await?;
-    Ok(Change::Made(Done {}, entry, placed, Setting { conversation_id, kind, direct: None }))
+    Ok(Change::Made(Done {}, Box::new(entry), placed, Setting { conversation_id, kind, direct: None }))
 }
 
 /// Locks the head; then reads, on a snapshot that sees what those who held it before have committed.
@@ -219,16 +219,16 @@ pub(super) fn check_conversations(context: &Context, count: i64) -> Result<(), R
 fn new_entry(
     context: &Context,
     conversation_id: ConversationId,
-    content: &MemberContent,
+    member_content: &MemberContent,
 ) -> Result<NewEntry, RequestError> {
     Ok(NewEntry {
         batch_id: context.ids.next(),
         conversation_id,
         id: context.ids.next(),
         kind: EntryKind::Member,
-        sender_id: content.by,
-        target_id: Some(content.user_id.as_uuid()),
-        content: content_text(content)?,
+        sender_id: member_content.by,
+        target_id: Some(member_content.user_id.as_uuid()),
+        content: content_text(member_content)?,
     })
 }
 

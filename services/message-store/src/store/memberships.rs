@@ -95,12 +95,10 @@ pub(crate) async fn read(
         device_made_at: made_at(request.device_id),
     };
     let rows: Vec<MembershipRow> = statement.load(connection).await?;
-    let mut memberships = Memberships {
-        membership_version: rows.iter().next().map_or(0, |row| to_u64(row.version)),
-        conversations: Vec::with_capacity(rows.len()),
-        left: Vec::new(),
-    };
+    let mut memberships =
+        Memberships { membership_version: 0, conversations: Vec::with_capacity(rows.len()), left: Vec::new() };
     for row in rows {
+        memberships.membership_version = to_u64(row.version);
         let (Some(conversation_id), left_seq) = (row.conversation_id.map(ConversationId::from), row.left_seq) else {
             continue;
         };

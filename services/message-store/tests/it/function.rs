@@ -30,7 +30,7 @@ pub(crate) fn line(conversation: u128, id: u128, sender: u128) -> Line {
     Line { conversation, id, sender, device: sender + 1_000, digest: [7; 32] }
 }
 
-pub(crate) fn batch<'a>(lines: &'a [Line], budget_ms: i32, wait_ms: i32) -> Append<'a> {
+pub(crate) fn batch(lines: &[Line], budget_ms: i32, wait_ms: i32) -> Append<'_> {
     let uuids = |of: fn(&Line) -> u128| lines.iter().map(|line| Uuid::from_u128(of(line))).collect();
     Append {
         batch_id: Uuid::from_u128(u128::from(rand::random::<u64>())),
@@ -74,10 +74,11 @@ pub(crate) async fn groups(postgres: &TestPostgres, conversations: &[u128], memb
         );
         for member in members {
             let user = Uuid::from_u128(*member);
-            text += &format!(
+            let insert = format!(
                 "INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at) \
                  VALUES ('{id}', '{user}', 'member', 1, now());"
             );
+            text.push_str(&insert);
         }
         connection.batch_execute(&text).await.unwrap();
     }

@@ -2,7 +2,10 @@
 
 use entrenous_protocol::{
     Code,
-    entry::{MemberChange, Role},
+    entry::{
+        MemberChange::{Added, Created, Left, Removed},
+        Role,
+    },
     rpc::store::{AppendResult, MembershipsRequest, ReadMemberships},
 };
 use tokio::task::JoinSet;
@@ -35,7 +38,6 @@ async fn members_come_go_and_come_back() {
 
     let log = fixture.log(Some(1), group).await;
     let changes: Vec<_> = [0, 2, 4, 6, 7].map(|at| member_content(&payload(&log.entries[at].frame)).change).into();
-    use MemberChange::{Added, Created, Left, Removed};
     assert_eq!(changes, [Created, Added, Removed, Added, Left]);
     assert_eq!(log.last_seq, 8);
     replica.stop().await;

@@ -5,8 +5,9 @@ use entrenous_protocol::{
     Code,
     rest::CreateConversation,
     rpc::store::{
-        GetMessage, GetMessageRequest, Heads, HeadsRequest, History, HistoryPosition, HistoryRequest, Range, RangeRead,
-        ReadRanges, ReadRangesRequest,
+        GetMessage, GetMessageRequest, Heads, HeadsRequest, History,
+        HistoryPosition::{self, After, Around, Before, Latest},
+        HistoryRequest, Range, RangeRead, ReadRanges, ReadRangesRequest,
     },
 };
 
@@ -100,7 +101,6 @@ async fn history_is_paged_both_ways() {
             page.has_more,
         ))
     };
-    use HistoryPosition::{After, Around, Before, Latest};
     assert_eq!(page(1, Latest, 3).await.unwrap(), (vec![12, 10, 9], true));
     assert_eq!(page(1, Before(4), 3).await.unwrap(), (vec![3, 2], false));
     assert_eq!(page(1, After(8), 2).await.unwrap(), (vec![9, 10], true));
