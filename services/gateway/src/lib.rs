@@ -37,6 +37,9 @@ const KEYS_REFRESH: Duration = Duration::from_secs(300);
 const READINESS_TICK: Duration = Duration::from_millis(500);
 /// How long the last connections may take to go at a stop.
 const LAST_CONNECTIONS_MAX: Duration = Duration::from_secs(3);
+/// How long what was written may stay unread by a client before the kernel gives the socket up, also when the client's
+/// machine still answers. Source: `TCP_USER_TIMEOUT`, tcp(7).
+const UNREAD_MAX: Duration = Duration::from_secs(60);
 /// Connections that may wait to be accepted: a reconnect storm must not be refused by the kernel.
 const BACKLOG: u32 = 4_096;
 
@@ -45,7 +48,7 @@ const BACKLOG: u32 = 4_096;
 /// # Errors
 /// When an address is taken or NATS is away at the start.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    Service::build(config, &shutdown).await?.serve(shutdown).await
+    Service::build(config).await?.serve(shutdown).await
 }
 
 /// A gateway whose ports are bound.
@@ -56,6 +59,8 @@ pub struct Service {
     listener: TcpListener,
     admin: AdminServer,
     tasks: Tasks,
+    /// What clients need is stopped by this one, after they have gone.
+    late: Shutdown,
 }
 
 impl Service {
@@ -63,7 +68,7 @@ impl Service {
     ///
     /// # Errors
     /// When an address is taken or NATS is away.
-    pub async fn build(config: Config, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
         readiness.set("keys", false);
         let listener =
@@ -72,9 +77,10 @@ impl Service {
         let bus = Bus::connect(&config.nats, "gateway").await?;
         let live = bus.subscribe_live().await?;
         let tasks = Tasks::new();
-        let sends = sends::Sends::start(&bus, &tasks, shutdown, config.sends_bytes_max, config.send_deadline());
+        let late = Shutdown::new();
+        let sends = sends::Sends::start(&bus, &tasks, &late, config.sends_bytes_max, config.send_deadline());
         let gateway = Arc::new(Gateway::new(bus, config, readiness, sends));
-        Ok(Self { gateway, live, listener, admin, tasks })
+        Ok(Self { gateway, live, listener, admin, tasks, late })
     }
 
     /// Where clients reach it.
@@ -90,9 +96,7 @@ impl Service {
     /// # Errors
     /// When the server cannot start.
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { gateway, live, listener, admin, tasks } = self;
-        // What clients need is stopped by itself, after they have gone.
-        let late = Shutdown::new();
+        let Self { gateway, live, listener, admin, tasks, late } = self;
         tasks.spawn(admin.serve(late.clone()));
         tasks.spawn_vital(
             "readiness",
@@ -138,6 +142,13 @@ fn serve_http(gateway: &Arc<Gateway>, listener: TcpListener) -> anyhow::Result<a
             .app_data(worker)
             .configure(|app| http::resource::at("/api/v1/ws").get(connection::handshake::upgrade).register(app))
             .configure(routes::configure)
+    })
+    .on_connect(|io, _| {
+        if let Some(stream) = io.downcast_ref::<actix_web::rt::net::TcpStream>()
+            && let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD_MAX))
+        {
+            tracing::debug!(%error, "no user timeout on a socket");
+        }
     })
     .disable_signals()
     .backlog(BACKLOG)

@@ -215,7 +215,7 @@ async fn start_gateway(nats: &TestNats, shutdown: &Shutdown, changes: &[(&str, &
     ];
     more.extend(changes);
     let config: Config = settings(nats, "gateway", &more);
-    let service = entrenous_gateway::Service::build(config, shutdown).await.unwrap();
+    let service = entrenous_gateway::Service::build(config).await.unwrap();
     let base = format!("http://{}", service.addr().unwrap());
     tokio::spawn(service.serve(shutdown.clone()));
     base
