@@ -1,6 +1,6 @@
-//! People talk in direct and group conversations, over WebSocket and REST, while gateways, message-stores and PostgreSQL
-//! are killed and members come and go. Afterwards the history of everything that they did and saw must keep every
-//! promise of docs/protocol.md, section 3.
+//! People talk in direct and group conversations, over WebSocket and REST, while gateways, message-stores, PostgreSQL and
+//! nats-server are killed and members come and go. Afterwards the history of everything that they did and saw must keep
+//! every promise of docs/protocol.md, section 3.
 
 mod caller;
 mod nemesis;

@@ -30,15 +30,18 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// Between the connections being open and the first message.
 const PREPARATION: Duration = Duration::from_millis(500);
 
+/// Messages a second.
+const RATE_DEFAULT: f64 = 500.0;
+
 /// How much, how fast, how long.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub(crate) struct Parameters {
     /// Pairs of people.
     #[arg(long, default_value_t = 100)]
     pairs: usize,
-    /// Messages a second of all senders together.
-    #[arg(long, default_value_t = 500.0)]
-    rate: f64,
+    /// Messages a second of all senders together; 500 where neither this nor `--in-flight` is given.
+    #[arg(long)]
+    rate: Option<f64>,
     /// Instead of a rate: each sender keeps so many under way.
     #[arg(long, conflicts_with = "rate")]
     in_flight: Option<usize>,
@@ -70,7 +73,8 @@ struct Run {
 
 /// Runs the scenario.
 pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<Report> {
-    anyhow::ensure!(parameters.pairs > 0 && parameters.rate > 0.0, "there must be something to send");
+    let rate = parameters.rate.unwrap_or(RATE_DEFAULT);
+    anyhow::ensure!(parameters.pairs > 0 && rate > 0.0, "there must be something to send");
     let people = people::make(target.servers, parameters.pairs * 2).await?;
     let (writers, readers) = people.split_at(parameters.pairs);
     let writing = people::connect(writers, true).await?;
@@ -97,7 +101,7 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
             tasks.spawn(write_open(Arc::clone(&run), socket, template, receiver));
         }
     }
-    let pacer = if ticks.is_empty() { None } else { Some(pacer::start(ticks, parameters.rate, (begin, end))?) };
+    let pacer = if ticks.is_empty() { None } else { Some(pacer::start(ticks, rate, (begin, end))?) };
     let servers = observe(target, (from, end)).await?;
     finish(&run, parameters, tasks).await;
     let due = match pacer {

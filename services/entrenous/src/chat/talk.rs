@@ -78,9 +78,9 @@ impl Talk {
             let verdict = match self.connect().await {
                 Ok(connection) => match self.stay(connection, &mut lines).await? {
                     End::Quit => return self.last_words(),
-                    End::Closed(end) => self.judge(&end)?,
+                    End::Closed(end) => Self::judge(&end)?,
                 },
-                Err(ConnectError::Closed(end)) => self.judge(&end)?,
+                Err(ConnectError::Closed(end)) => Self::judge(&end)?,
                 Err(error @ ConnectError::Address { .. }) => return Err(error.into()),
                 Err(_) => Verdict::ComeBack,
             };
@@ -98,7 +98,7 @@ impl Talk {
         Connection::connect(self.account.api().base(), &credential, SocketOptions::default()).await
     }
 
-    fn judge(&self, end: &ClosedError) -> anyhow::Result<Verdict> {
+    fn judge(end: &ClosedError) -> anyhow::Result<Verdict> {
         match Verdict::of(end.code) {
             Verdict::StayAway => anyhow::bail!("the server ended the connection: {}", end.reason),
             verdict => {

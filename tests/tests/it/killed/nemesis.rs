@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::{between, world::World};
 
 /// Everything that is killed.
-pub(super) const ALL: [&str; 5] = ["gateway-1", "gateway-2", "message-store-1", "message-store-2", "postgresql"];
+pub(super) const ALL: [&str; 6] =
+    ["gateway-1", "gateway-2", "message-store-1", "message-store-2", "postgresql", "nats-server"];
 
 /// Kills until then; tells what was killed how often.
 pub(super) async fn run(

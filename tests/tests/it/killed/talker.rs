@@ -103,13 +103,14 @@ impl Talker {
         }
     }
 
-    async fn sync(&self, connection: &Connection, visit: &mut Visit<'_>, cursors: BTreeMap<ConversationId, u64>) {
+    async fn sync(&mut self, connection: &Connection, visit: &mut Visit<'_>, cursors: BTreeMap<ConversationId, u64>) {
         let id = IdGenerator.next();
         visit.syncing = Some(id);
         let start = SyncStart {
             cursors: cursors.iter().map(|(id, seq)| (*id, *seq)).collect(),
             from: Some(SyncFrom::Start),
-            limit: None,
+            // Small ones pause conversations, which go on with the next sync.
+            limit: self.rng.random_bool(0.5).then(|| self.rng.random_range(1..30)),
         };
         self.world.recorder.record(What::SyncBegan { connection: visit.number, cursors, from_start: true });
         // A connection that has ended says so by itself, here and below.
@@ -231,7 +232,7 @@ impl Talker {
         }
     }
 
-    async fn take_sync_complete(&self, connection: &Connection, visit: &mut Visit<'_>, complete: &SyncComplete) {
+    async fn take_sync_complete(&mut self, connection: &Connection, visit: &mut Visit<'_>, complete: &SyncComplete) {
         let conversations: Vec<_> = complete
             .conversations
             .iter()

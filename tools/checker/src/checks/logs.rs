@@ -37,7 +37,7 @@ fn check_read(found: &mut Findings<'_>, at: At, user: UserId, conversation: Conv
             summary,
             // The whole log would not be a short piece of history.
             events: Vec::new(),
-        })
+        });
     };
     if let Some(pair) = entries.windows(2).find(|pair| matches!(pair, [one, next] if next.seq != one.seq + 1)) {
         let seqs: Vec<_> = pair.iter().map(|entry| entry.seq).collect();
