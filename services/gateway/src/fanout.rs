@@ -395,11 +395,12 @@ impl Fanout {
         }
     }
 
-    /// A `sync` is complete: own sends are acknowledged in place again.
-    pub(crate) fn become_origin(&mut self, connection: &Rc<Connection>, conversation: ConversationId) {
-        if let Some(live) = self.live_mut(connection, conversation) {
-            live.is_origin = true;
-        }
+    /// A `sync` is complete: own sends are acknowledged in place again. Gives the last seq that was sent, where the
+    /// conversation is live.
+    pub(crate) fn become_origin(&mut self, connection: &Rc<Connection>, conversation: ConversationId) -> Option<u64> {
+        let live = self.live_mut(connection, conversation)?;
+        live.is_origin = true;
+        Some(live.last_seq)
     }
 
     fn live_mut(&mut self, connection: &Rc<Connection>, conversation: ConversationId) -> Option<&mut LiveEntry> {

@@ -215,13 +215,6 @@ impl<'a> Index<'a> {
         self.attempts.get(self.messages.get(&(conversation, id))?.first()?)
     }
 
-    /// Whether a message was acknowledged before this point of the history.
-    pub(crate) fn is_acknowledged_before(&self, conversation: ConversationId, id: EntryId, at: At) -> bool {
-        let operations = self.messages.get(&(conversation, id)).into_iter().flatten();
-        let mut acks = operations.filter_map(|operation| self.attempts.get(operation)?.acknowledged());
-        acks.any(|(acknowledged, _)| acknowledged < at)
-    }
-
     /// Whether a message was tried more than once.
     pub(crate) fn is_repeated(&self, conversation: ConversationId, id: EntryId) -> bool {
         self.messages.get(&(conversation, id)).is_some_and(|attempts| attempts.len() > 1)

@@ -102,12 +102,15 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
         per_conversation: sync.limit.unwrap_or(SYNC_LIMIT_DEFAULT).min(SYNC_LIMIT_MAX),
     };
     replay_all(worker, connection, &mut replays, &mut budget).await;
+    let mut fanout = worker.fanout.borrow_mut();
+    for replay in &mut replays {
+        // What came live since the replay had caught up was sent before this `sync_complete` too.
+        if let Some(last_seq) = fanout.become_origin(connection, replay.conversation) {
+            replay.note_live(last_seq);
+        }
+    }
     let listed: Vec<_> = replays.iter().filter_map(Replay::listed).collect();
     connection.send(frame::sync_complete(id, &listed, 0));
-    let mut fanout = worker.fanout.borrow_mut();
-    for replay in replays {
-        fanout.become_origin(connection, replay.conversation);
-    }
 }
 
 async fn read_positions(

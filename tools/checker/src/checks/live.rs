@@ -14,19 +14,11 @@ use crate::{Check, ConnectionNumber, Synced, What, index::At};
 #[derive(Debug, Clone, Copy)]
 enum Place {
     /// Being replayed; `after` is the cursor or what was sent last, `first` what was sent first.
-    Syncing { after: Option<u64>, first: Option<First>, since: At },
+    Syncing { after: Option<u64>, first: Option<u64>, since: At },
     /// The next entry must follow `after`; where that is not known, any may come.
     Live { after: Option<u64>, since: At },
     /// Nothing may come.
     Paused { since: At },
-}
-
-/// The first entry after the beginning of a `sync`.
-#[derive(Debug, Clone, Copy)]
-struct First {
-    seq: u64,
-    /// It was acknowledged before the `sync` began. If not, it may have come by itself, with nothing to replay.
-    is_old: bool,
 }
 
 #[derive(Debug)]
@@ -35,7 +27,6 @@ struct Stream {
     places: BTreeMap<ConversationId, Place>,
     /// Where conversations stand that have no place of their own; none before the first `sync`.
     others: Option<Place>,
-    sync_began: At,
     synced_at: At,
 }
 
@@ -43,7 +34,7 @@ pub(super) fn check(found: &mut Findings<'_>) {
     let mut streams: BTreeMap<ConnectionNumber, Stream> = BTreeMap::new();
     for (at, event) in found.index.events.iter().enumerate() {
         if let What::Connected { connection, user, .. } = &event.what {
-            let stream = Stream { user: *user, places: BTreeMap::new(), others: None, sync_began: at, synced_at: at };
+            let stream = Stream { user: *user, places: BTreeMap::new(), others: None, synced_at: at };
             streams.insert(*connection, stream);
         } else if let Some(stream) = connection_of(&event.what).and_then(|connection| streams.get_mut(&connection)) {
             stream.follow(found, at, &event.what);
@@ -69,7 +60,7 @@ impl Stream {
         match what {
             What::SyncBegan { cursors, from_start, .. } => self.begin_sync(at, cursors, *from_start),
             What::SyncEnded { conversations, .. } => self.end_sync(found, at, conversations),
-            What::Saw { conversation, seq, id, .. } => self.take_entry(found, at, *conversation, (*seq, *id)),
+            What::Saw { conversation, seq, .. } => self.take_entry(found, at, *conversation, *seq),
             What::SawAck { conversation, seq, id, .. } => self.take_ack(found, at, *conversation, (*seq, *id)),
             What::Joined { conversation, seq, .. } => self.join(at, *conversation, *seq),
             What::Left { conversation, .. } => {
@@ -82,7 +73,6 @@ impl Stream {
 
     fn begin_sync(&mut self, at: At, cursors: &BTreeMap<ConversationId, u64>, from_start: bool) {
         let after = from_start.then_some(0);
-        self.sync_began = at;
         self.places.retain(|_, place| matches!(place, Place::Live { .. }));
         if !matches!(self.others, Some(Place::Live { .. })) {
             self.others = Some(Place::Syncing { after, first: None, since: at });
@@ -99,8 +89,8 @@ impl Stream {
         }
         for (conversation, place) in &mut self.places {
             if let Place::Syncing { after, first, since } = *place {
-                if let Some(First { seq, is_old: true }) = first {
-                    let summary = format!("seqs from {seq} were sent and sync_complete does not list them");
+                if let Some(first) = first {
+                    let summary = format!("seqs from {first} were sent and sync_complete does not list them");
                     found.add(Check::LiveStream, *conversation, summary, &[since, at]);
                 }
                 *place = Place::Live { after, since: at };
@@ -118,8 +108,8 @@ impl Stream {
             return;
         };
         let mut complain = |summary: String| found.add(Check::LiveStream, conversation, summary, &[since, at]);
-        if let Some(First { seq, .. }) = first.filter(|first| first.seq != synced.starts_at) {
-            complain(format!("sync_complete says it began at {}, but seq {seq} came first", synced.starts_at));
+        if first.is_some_and(|first| first != synced.starts_at) {
+            complain(format!("sync_complete says it began at {}, but seq {first:?} came first", synced.starts_at));
         }
         if first.is_some() && after != Some(synced.sent_up_to) {
             complain(format!("sync_complete says it sent up to {}, but {after:?} came last", synced.sent_up_to));
@@ -143,8 +133,7 @@ impl Stream {
         self.places.get(&conversation).copied().or(self.others)
     }
 
-    fn take_entry(&mut self, found: &mut Findings<'_>, at: At, conversation: ConversationId, entry: (u64, EntryId)) {
-        let (seq, id) = entry;
+    fn take_entry(&mut self, found: &mut Findings<'_>, at: At, conversation: ConversationId, seq: u64) {
         let place = match self.place(conversation) {
             None => {
                 found.add(Check::LiveStream, conversation, format!("seq {seq} came before any sync"), &[at]);
@@ -161,8 +150,7 @@ impl Stream {
                 if !begins || after.is_some_and(|after| seq <= after) {
                     self.check_next(found, conversation, (after, since), (seq, at));
                 }
-                let is_old = found.index.is_acknowledged_before(conversation, id, self.sync_began);
-                Place::Syncing { after: Some(seq), first: first.or(Some(First { seq, is_old })), since: at }
+                Place::Syncing { after: Some(seq), first: first.or(Some(seq)), since: at }
             }
             Some(Place::Live { after, since }) => {
                 self.check_next(found, conversation, (after, since), (seq, at));

@@ -58,6 +58,16 @@ impl Replay {
         }
     }
 
+    /// The conversation is live, and this was its last seq there.
+    pub(super) fn note_live(&mut self, last_seq: u64) {
+        if last_seq > self.position {
+            self.starts_at.get_or_insert(self.position + 1);
+            self.sent += 1;
+            self.position = last_seq;
+            self.head = self.head.max(last_seq);
+        }
+    }
+
     /// What `sync_complete` says of it: those that sent something, have more, or are behind the client's cursor.
     pub(super) fn listed(&self) -> Option<SyncedConversation> {
         (self.sent > 0 || self.has_more || self.is_ahead).then(|| SyncedConversation {
