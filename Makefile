@@ -16,9 +16,7 @@ setup: ## Find or install what is needed: PostgreSQL, nats-server, build tools
 	@scripts/setup --tests
 
 run: ## Run everything on this machine (PORT=8080, ARGS="--split --gateways 2")
-	@scripts/setup
-	cargo build --release --locked -p entrenous
-	@exec "$(CARGO_TARGET_DIR)/release/entrenous" dev $(ARGS)
+	@exec scripts/run $(ARGS)
 
 test: setup ## Run all tests, on a real PostgreSQL and nats-server that they start themselves
 	@scripts/run-tests

@@ -62,7 +62,7 @@ pub(crate) struct DevArgs {
 pub(crate) async fn run(arguments: DevArgs) -> anyhow::Result<()> {
     telemetry::init(LogFormat::Text, &arguments.log_filter);
     let stop = Stop::watch_signals()?;
-    let mut data = DataFolder::open(&arguments.data)?;
+    let mut data = DataFolder::open(&arguments.data).await?;
     leftovers::stop(&data).await;
     check_public_ports(&arguments)?;
     let processes = Arc::new(Processes::start(data.path())?);
@@ -73,6 +73,7 @@ pub(crate) async fn run(arguments: DevArgs) -> anyhow::Result<()> {
         stop.asked().await;
         say("\nStopping; once more to hurry.");
     }
+    data.note_stopping();
     stop.ask();
     running.end(&stop).await;
     processes.clear();

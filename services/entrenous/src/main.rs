@@ -26,7 +26,7 @@ enum Command {
     /// Runs everything on this machine, PostgreSQL and nats-server included.
     Dev(dev::DevArgs),
     /// Talks from the terminal.
-    Chat(chat::ChatArgs),
+    Chat(Box<chat::ChatArgs>),
     /// Brings the tables of all services up to date.
     Migrate(migrate::MigrateArgs),
     /// Runs one service, configured by its environment.
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run_process(&arguments),
         Command::Dev(arguments) => finish(block_on(dev::run(arguments))),
-        Command::Chat(arguments) => finish(block_on(chat::run(arguments))),
+        Command::Chat(arguments) => finish(block_on(chat::run(*arguments))),
         Command::Migrate(arguments) => finish(block_on(migrate::run(arguments))),
     }
 }

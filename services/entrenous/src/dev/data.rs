@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::Write,
+    io::{Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -16,6 +17,15 @@ use super::secrets::Secrets;
 const PORTS_FILE: &str = "ports.json";
 const SECRETS_FILE: &str = "secrets.json";
 
+/// Stands in the lock file of a run that has been told to stop.
+const STOPPING: &str = "stopping";
+
+/// How long such a run may take to go.
+const STOPPING_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two looks whether it has gone.
+const STOPPING_POLL: Duration = Duration::from_millis(50);
+
 /// The folder, held by this process.
 #[derive(Debug)]
 pub(crate) struct DataFolder {
@@ -23,19 +33,19 @@ pub(crate) struct DataFolder {
     ports: BTreeMap<String, u16>,
     handed_out: BTreeSet<u16>,
     secrets: Secrets,
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
-    /// Makes the folder if need be, and keeps others out of it.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Makes the folder if need be, and keeps others out of it. One that is stopping is waited for.
+    pub(crate) async fn open(path: &Path) -> anyhow::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make the data folder {}", path.display()))?;
         let path = path.canonicalize()?;
-        let lock = lock(&path)?;
+        let lock = lock(&path).await?;
         let secrets = read(&path.join(SECRETS_FILE))?;
         anyhow::ensure!(
             secrets.is_some() || !path.join("postgresql/data").exists(),
@@ -43,12 +53,19 @@ impl DataFolder {
             path.display()
         );
         let ports = read(&path.join(PORTS_FILE))?.unwrap_or_default();
-        Ok(Self { ports, secrets: secrets.unwrap_or_default(), handed_out: BTreeSet::new(), path, _lock: lock })
+        Ok(Self { ports, secrets: secrets.unwrap_or_default(), handed_out: BTreeSet::new(), path, lock })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tells the next run that this one is about to go.
+    pub(crate) fn note_stopping(&mut self) {
+        if let Err(error) = write_holder(&mut self.lock, STOPPING) {
+            tracing::warn!(%error, "the next run will not know that this one stops");
+        }
     }
 
     /// A port for this name: the one of the last run if it is still free.
@@ -74,23 +91,34 @@ impl DataFolder {
     }
 }
 
-fn lock(folder: &Path) -> anyhow::Result<File> {
+async fn lock(folder: &Path) -> anyhow::Result<File> {
     let path = folder.join("lock");
     let open = || OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let mut file = open().with_context(|| format!("cannot write in {}", folder.display()))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            write!(file, "{}", std::process::id())?;
-            Ok(file)
+    let deadline = Instant::now() + STOPPING_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+            Err(TryLockError::WouldBlock) => {}
         }
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
+        let holder = fs::read_to_string(&path).unwrap_or_default();
+        anyhow::ensure!(
+            holder.contains(STOPPING) && Instant::now() < deadline,
             "{} is in use by another 'entrenous dev' (process {}): stop that one, or choose another folder with ENTRENOUS_DATA",
             folder.display(),
-            fs::read_to_string(&path).unwrap_or_default().trim()
-        ),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            holder.trim()
+        );
+        tokio::time::sleep(STOPPING_POLL).await;
     }
+    write_holder(&mut file, "")?;
+    Ok(file)
+}
+
+fn write_holder(file: &mut File, state: &str) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{} {state}", std::process::id())
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
@@ -121,48 +149,57 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn ports_and_secrets_are_found_again() {
+    #[tokio::test]
+    async fn ports_and_secrets_are_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut data = DataFolder::open(folder.path()).unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
         let port = data.port("nats-server").unwrap();
         assert_ne!(data.port("postgresql").unwrap(), port);
         let secret = data.secrets().key("ENTRY_DIGEST_KEY").unwrap();
         data.save().unwrap();
         drop(data);
 
-        let mut data = DataFolder::open(folder.path()).unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
         assert_eq!(data.port("nats-server").unwrap(), port);
         assert_eq!(data.secrets().key("ENTRY_DIGEST_KEY").unwrap(), secret);
         let mode = fs::metadata(data.path().join(SECRETS_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    #[test]
-    fn a_port_taken_meanwhile_is_given_up() {
+    #[tokio::test]
+    async fn a_port_taken_meanwhile_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let mut data = DataFolder::open(folder.path()).unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
         let port = data.port("nats-server").unwrap();
         data.save().unwrap();
         drop(data);
         let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let mut data = DataFolder::open(folder.path()).unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
         assert_ne!(data.port("nats-server").unwrap(), port);
     }
 
-    #[test]
-    fn a_second_run_is_told_about_the_first() {
+    #[tokio::test]
+    async fn a_second_run_is_told_about_the_first() {
         let folder = tempfile::tempdir().unwrap();
-        let _data = DataFolder::open(folder.path()).unwrap();
-        let error = DataFolder::open(folder.path()).unwrap_err().to_string();
+        let _data = DataFolder::open(folder.path()).await.unwrap();
+        let error = DataFolder::open(folder.path()).await.unwrap_err().to_string();
         assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
     }
 
-    #[test]
-    fn data_without_their_secrets_are_left_alone() {
+    #[tokio::test]
+    async fn data_without_their_secrets_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("postgresql/data")).unwrap();
-        let error = DataFolder::open(folder.path()).unwrap_err().to_string();
+        let error = DataFolder::open(folder.path()).await.unwrap_err().to_string();
         assert!(error.contains(SECRETS_FILE), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_stops_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
+        data.note_stopping();
+        let (next, ()) = tokio::join!(DataFolder::open(folder.path()), async { drop(data) });
+        next.unwrap();
     }
 }

@@ -92,7 +92,7 @@ fn gateway_settings(port: u16) -> Pairs {
     vec![pair("GATEWAY_ADDR", format!("127.0.0.1:{port}")), pair("DRAIN_WAIT_MS", 0), pair("DRAIN_SPREAD_MS", 500)]
 }
 
-fn pair(name: &str, value: impl ToString) -> (String, String) {
+fn pair(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
@@ -117,10 +117,10 @@ mod tests {
         instance.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    #[test]
-    fn everything_has_a_name_and_ports_of_its_own() {
+    #[tokio::test]
+    async fn everything_has_a_name_and_ports_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let mut data = DataFolder::open(folder.path()).unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
         let instances = plan(2, 2).instances(&mut data).unwrap();
         assert_eq!(instances.len(), 10);
         let names: BTreeSet<_> = instances.iter().map(|instance| instance.name.as_str()).collect();
@@ -133,10 +133,10 @@ mod tests {
         assert_eq!(value(gateway, "DATABASE_URL"), None, "the gateway has no database");
     }
 
-    #[test]
-    fn replicas_share_keys_and_connections() {
+    #[tokio::test]
+    async fn replicas_share_keys_and_connections() {
         let folder = tempfile::tempdir().unwrap();
-        let mut data = DataFolder::open(folder.path()).unwrap();
+        let mut data = DataFolder::open(folder.path()).await.unwrap();
         let instances = plan(1, 4).instances(&mut data).unwrap();
         let keys: BTreeSet<_> = instances.iter().filter_map(|instance| value(instance, "ENTRY_DIGEST_KEY")).collect();
         assert_eq!(keys.len(), 1);

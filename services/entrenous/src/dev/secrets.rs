@@ -7,7 +7,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use entrenous_local_servers::permissions::Service;
 
 const KEY_BYTES: usize = 32;
-const PASSWORD_BYTES: usize = 24;
 
 /// Secrets by name; one that is missing is made when it is asked for.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -29,9 +28,8 @@ impl Secrets {
     /// A password of letters and digits, fit for addresses and configuration files.
     pub(crate) fn password(&mut self, name: &str) -> anyhow::Result<String> {
         self.get_or_make(name, || {
-            let digits: String = random::<PASSWORD_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect();
             // A letter first: nobody takes it for a number.
-            Ok(format!("p{digits}"))
+            Ok(format!("p{:032x}", u128::from_be_bytes(random()?)))
         })
     }
 
@@ -74,6 +72,6 @@ mod tests {
     fn passwords_need_no_quoting() {
         let password = Secrets::default().password("DATABASE").unwrap();
         assert!(password.starts_with('p') && password.chars().all(|c| c.is_ascii_alphanumeric()), "{password}");
-        assert_eq!(password.len(), 49);
+        assert_eq!(password.len(), 33);
     }
 }

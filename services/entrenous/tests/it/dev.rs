@@ -1,5 +1,6 @@
 //! `entrenous dev`.
 
+use entrenous_local_servers::Signal;
 use entrenous_test_support::wait_for;
 
 use crate::run::{List, Place, is_alive, kill, wait_ready};
@@ -45,7 +46,7 @@ async fn one_process_serves_stops_and_finds_its_data_again() -> anyhow::Result<(
 
 #[tokio::test]
 async fn split_processes_are_restarted_when_they_are_killed() -> anyhow::Result<()> {
-    let place = Place { port: 21_080, ..Place::new()? };
+    let place = Place::new()?;
     let dev = place.start_ready(&["--split", "--gateways", "2", "--replicas", "2"]).await?;
     let list = place.processes()?;
     let services = ["delivery-tracker", "gateway", "identity", "message-store", "presence"];
@@ -56,7 +57,7 @@ async fn split_processes_are_restarted_when_they_are_killed() -> anyhow::Result<
     assert_eq!(names(&list), expected);
     assert_eq!((list["gateway-1"].1, list["gateway-2"].1), (place.port, place.port + 1));
 
-    for victim in ["message-store-2", "gateway-1", "postgresql", "nats-server", "presence-1"] {
+    for victim in ["message-store-2", "gateway-1", "postgresql", "nats-server", "identity-1"] {
         let (pid, port) = place.processes()?[victim];
         kill(pid).await?;
         let successor = place.successor(victim, pid).await?;
@@ -84,6 +85,23 @@ async fn a_killed_run_leaves_nothing_in_the_way_of_the_next() -> anyhow::Result<
         assert!(!is_alive(pid), "{name}");
     }
     dev.stop().await
+}
+
+#[tokio::test]
+async fn a_second_run_waits_for_the_first_to_stop() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let first = place.start_ready(&[]).await?;
+    first.process.signal(Signal::Terminate);
+    wait_for(
+        "the word that it stops",
+        async || {
+            if place.said().contains("Stopping") { Ok(()) } else { Err(place.said()) }
+        },
+    )
+    .await?;
+    let second = place.start_ready(&[]).await?;
+    assert!(first.process.exit_status().is_some());
+    second.stop().await
 }
 
 #[tokio::test]

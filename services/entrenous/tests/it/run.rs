@@ -29,7 +29,12 @@ pub(crate) type List = BTreeMap<String, (u32, u16)>;
 
 impl Place {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self { folder: tempfile::tempdir()?, port: ports::pick()? })
+        let mut port = ports::pick()?;
+        // Room for a second gateway.
+        while !ports::is_free(port + 1) {
+            port = ports::pick()?;
+        }
+        Ok(Self { folder: tempfile::tempdir()?, port })
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
