@@ -4,7 +4,6 @@ TOOLS := $(or $(ENTRENOUS_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/entrenou
 export PATH := $(TOOLS)/bin:$(TOOLS)/cargo/bin:$(PATH):$(HOME)/.cargo/bin
 export PORT ?= 8080
 CARGO_TARGET_DIR ?= target
-NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check format generate docs bench clean

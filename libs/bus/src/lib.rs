@@ -79,7 +79,7 @@ impl Bus {
     /// As [`Bus::connect`].
     pub async fn subscribe_live(&self) -> Result<LiveSubscription, BusError> {
         let (client, state) = connection::connect(&self.config, self.service, "live").await?;
-        LiveSubscription::start(client, state).await
+        LiveSubscription::start(client, self.service, state).await
     }
 
     /// The publisher of events. The stream is made, or brought up to date, and read back.
@@ -102,7 +102,7 @@ impl Bus {
             .map_err(|error| BusError::Publish(error.into()))
     }
 
-    /// Hears what is broadcast on a subject; values that cannot be read are left out.
+    /// Hears what is broadcast on a subject, from when this returns; values that cannot be read are left out.
     ///
     /// # Errors
     /// When the connection has ended.
@@ -113,6 +113,7 @@ impl Bus {
         use futures::StreamExt;
         let subscriber =
             self.client.subscribe(subject.to_owned()).await.map_err(|error| BusError::Subscribe(error.into()))?;
+        self.calls.fence().await?;
         let values = subscriber.filter_map(async |message| {
             serde_json::from_slice(&message.payload)
                 .inspect_err(|error| tracing::warn!(%error, "a broadcast that cannot be read"))

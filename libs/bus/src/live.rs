@@ -1,23 +1,17 @@
 //! The live plane: hints that something happened, at most once.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use async_nats::{Client, HeaderMap};
-use bytes::Bytes;
+use async_nats::Client;
 use entrenous_protocol::live::{LIVE_SHARDS, LiveKind, LiveMessage, Preamble, UserNotice, shard_of};
 use futures::StreamExt;
 use uuid::Uuid;
 
 use crate::{BusError, ConnectionState, rpc::Calls, subjects};
 
-/// How long the round trip after a publish may take.
-const FENCE_MAX: Duration = Duration::from_secs(5);
 /// Messages taken at once from the subscription.
 const READ_AHEAD: usize = 256;
 
@@ -74,17 +68,12 @@ impl LivePublisher {
         self.publish(preamble, &body).await
     }
 
-    /// Returns when the server has taken everything published before: a round trip on the same connection. (A request
-    /// that nobody serves is answered at once by the server itself.)
+    /// Returns when the server has taken everything published before: a round trip on the same connection.
     ///
     /// # Errors
     /// When the connection broke or the server is silent for 5 s.
     pub async fn fence(&self) -> Result<(), BusError> {
-        let subject = subjects::rpc("nobody", "fence");
-        match self.calls.request(subject, HeaderMap::new(), Bytes::new(), FENCE_MAX).await {
-            Ok(_) | Err(BusError::NoResponders) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.calls.fence().await
     }
 }
 
@@ -106,11 +95,11 @@ pub struct LiveSubscription {
 }
 
 impl LiveSubscription {
-    pub(crate) async fn start(client: Client, state: ConnectionState) -> Result<Self, BusError> {
+    pub(crate) async fn start(client: Client, service: &'static str, state: ConnectionState) -> Result<Self, BusError> {
         let interruptions = state.interruptions();
         let subscriber =
             client.subscribe(subjects::LIVE_ALL).await.map_err(|error| BusError::Subscribe(error.into()))?;
-        client.flush().await.map_err(|error| BusError::Subscribe(error.into()))?;
+        Calls::start(client, service, &state).await?.fence().await?;
         Ok(Self { messages: subscriber.ready_chunks(READ_AHEAD), state, interruptions })
     }
 

@@ -29,6 +29,8 @@ use crate::{Bus, BusError, ConnectionState, subjects};
 
 /// Header: how long the caller waits, in milliseconds from when it sent the request.
 const TIMEOUT_HEADER: &str = "Entrenous-Timeout-Ms";
+/// How long a round trip to the server may take.
+const FENCE_MAX: Duration = Duration::from_secs(5);
 /// A request without the header is given this long.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -78,6 +80,16 @@ impl Calls {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for sender in waiting.into_values() {
             let _ = sender.send(Err(BusError::Interrupted));
+        }
+    }
+
+    /// A round trip: returns when the server has taken everything that this connection sent before. (A request that
+    /// nobody serves is answered at once by the server itself; `flush` of async-nats only hands bytes to the kernel.)
+    pub(crate) async fn fence(&self) -> Result<(), BusError> {
+        let subject = subjects::rpc("nobody", "fence");
+        match self.request(subject, HeaderMap::new(), Bytes::new(), FENCE_MAX).await {
+            Ok(_) | Err(BusError::NoResponders) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -220,7 +232,7 @@ impl Bus {
             .await
             .map_err(|error| BusError::Subscribe(error.into()))?;
         // The subscription must stand at the server before the service says that it is ready.
-        self.client.flush().await.map_err(|error| BusError::Subscribe(error.into()))?;
+        self.calls.fence().await?;
         let server = Server::<M, H> {
             client: self.client.clone(),
             tasks: tasks.clone(),
