@@ -159,14 +159,16 @@ mod tests {
         let list = format!(r#"{{"processes":[{{"name":"gateway-1","pid":{},"port":1}}]}}"#, std::process::id());
         fs::write(&path, list).unwrap();
         let before = Snapshot::take(Some(&path)).unwrap();
-        let began = std::time::Instant::now();
-        let mut sum = 0_u64;
-        while began.elapsed() < Duration::from_millis(200) {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        let used = Snapshot::take(Some(&path)).unwrap().since(&before);
+        // Works until it shows, however little of the machine it gets; a test that hangs is ended by the runner.
+        let used = loop {
+            std::hint::black_box((0..1_000_000_u64).fold(0, u64::wrapping_add));
+            let used = Snapshot::take(Some(&path)).unwrap().since(&before);
+            if used.iter().any(|process| process.cpu_seconds >= 0.05) {
+                break used;
+            }
+        };
         assert_eq!(used.len(), 1);
-        assert!(used[0].cpu_seconds >= 0.1 && used[0].memory_kib > 100 && !used[0].was_restarted, "{used:?}");
+        assert!(used[0].memory_kib > 100 && !used[0].was_restarted, "{used:?}");
         assert!(Snapshot::take(None).unwrap().since(&before).is_empty());
     }
 }
