@@ -182,7 +182,8 @@ fn report(service: &str, purpose: &str, event: &Event) {
         Event::ServerError(error) => {
             tracing::error!(service, purpose, %error, "NATS refuses something");
         }
-        Event::ClientError(error) => tracing::warn!(service, purpose, %error, "NATS client error"),
+        // One for each try to reconnect; that the connection was lost is told above.
+        Event::ClientError(error) => tracing::debug!(service, purpose, %error, "NATS client error"),
         Event::LameDuckMode | Event::Draining | Event::Closed => {}
     }
 }
