@@ -35,8 +35,13 @@ methods! { "message-store" {
     GetMessage = "get_message": GetMessageRequest => Box<RawValue>;
     /// Ranges of logs, ready to be sent.
     ReadRanges = "read_ranges": ReadRangesRequest => Vec<RangeRead>;
-    /// All that a `sync` needs to know of a user, read on one snapshot.
-    ReadMemberships = "memberships": MembershipsRequest => Memberships;
+    /// All that `sync` needs to know of users, each read on one snapshot. Answers for the first ones of the request, as
+    /// many as fit, one at least; the others are asked for again. At most [`MEMBERSHIPS_MAX`].
+    ReadMemberships = "read_memberships": ReadMembershipsRequest => Vec<Memberships>;
+    /// Which conversations moved lately: for a gateway that may have missed live messages.
+    ChangedSince = "changed_since": ChangedSinceRequest => ChangedSinceResponse;
+    /// Membership versions of users, in the order of the request. At most [`VERSIONS_MAX`].
+    MembershipVersions = "membership_versions": MembershipVersionsRequest => Vec<u64>;
     /// Heads of conversations; unknown ones are left out. At most [`HEADS_MAX`].
     Heads = "heads": HeadsRequest => Vec<Head>;
     /// New connections: one answer each, in the order of the request. At most [`ATTACH_MAX`].
@@ -51,6 +56,10 @@ pub const APPEND_MAX: usize = 512;
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Conversations in one request of [`Heads`].
 pub const HEADS_MAX: usize = 10_000;
+/// Users in one request of [`ReadMemberships`].
+pub const MEMBERSHIPS_MAX: usize = 256;
+/// Users in one request of [`MembershipVersions`].
+pub const VERSIONS_MAX: usize = 10_000;
 /// Connections in one request of [`Attach`].
 pub const ATTACH_MAX: usize = 1_000;
 /// Ranges in one request of [`ReadRanges`].
@@ -212,9 +221,8 @@ pub struct LogEntry {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MembershipsRequest {
-    pub user_id: UserId,
-    pub device_id: DeviceId,
+pub struct ReadMembershipsRequest {
+    pub devices: Vec<Attaching>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -249,6 +257,26 @@ pub struct HeadsRequest {
 pub struct Head {
     pub conversation_id: ConversationId,
     pub last_seq: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct ChangedSinceRequest {
+    /// How long ago the caller was sure to have everything. What may have been committed late is added by the store.
+    pub age_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedSinceResponse {
+    /// The conversations that moved, each with its highest seq.
+    Heads(Vec<Head>),
+    /// Longer ago than the feed is kept, or too many: compare the heads of all conversations instead.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MembershipVersionsRequest {
+    pub user_ids: Vec<UserId>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

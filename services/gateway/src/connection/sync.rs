@@ -118,8 +118,12 @@ async fn read_positions(
     connection: &Rc<Connection>,
     sync: &SyncRequest,
 ) -> Result<(Memberships, Cursors), Failure> {
-    let request = store::MembershipsRequest { user_id: connection.user_id, device_id: connection.device_id };
-    let memberships = worker.gateway.call::<store::ReadMemberships>(&request);
+    let device = store::Attaching { user_id: connection.user_id, device_id: connection.device_id };
+    let request = store::ReadMembershipsRequest { devices: vec![device] };
+    let memberships = async {
+        let read = worker.gateway.call::<store::ReadMemberships>(&request).await?;
+        read.into_iter().next().ok_or_else(Failure::internal)
+    };
     if sync.from.is_some() {
         return Ok((memberships.await?, Cursors::new()));
     }

@@ -3,7 +3,7 @@
 use entrenous_bus::Deadline;
 use entrenous_protocol::{
     Failure,
-    rpc::store::{HEADS_MAX, Head, HeadsRequest, Memberships, MembershipsRequest},
+    rpc::store::{HEADS_MAX, Head, HeadsRequest, MEMBERSHIPS_MAX, Memberships, ReadMembershipsRequest},
 };
 
 use super::Context;
@@ -11,11 +11,18 @@ use crate::{error::RequestError, store::memberships};
 
 pub(super) async fn memberships(
     context: Context,
-    request: MembershipsRequest,
+    request: ReadMembershipsRequest,
     deadline: Deadline,
-) -> Result<Memberships, RequestError> {
+) -> Result<Vec<Memberships>, RequestError> {
+    if request.devices.len() > MEMBERSHIPS_MAX {
+        return Err(Failure::invalid("devices", format!("must be at most {MEMBERSHIPS_MAX}")).into());
+    }
     let mut connection = context.connection(deadline).await?;
-    Ok(context.measured("memberships", memberships::read(&mut connection, &request)).await?)
+    let mut read = Vec::with_capacity(request.devices.len());
+    for device in &request.devices {
+        read.push(context.measured("memberships", memberships::read(&mut connection, device)).await?);
+    }
+    Ok(read)
 }
 
 pub(super) async fn heads(

@@ -10,7 +10,7 @@ use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
     entry::{ConversationKind, Role},
     rest::Member,
-    rpc::store::{Head, Membership, Memberships, MembershipsRequest},
+    rpc::store::{Attaching, Head, Membership, Memberships},
 };
 use uuid::Uuid;
 
@@ -85,10 +85,7 @@ statement! {
 }
 
 /// All that a `sync` needs to know of a user, on one snapshot.
-pub(crate) async fn read(
-    connection: &mut AsyncPgConnection,
-    request: &MembershipsRequest,
-) -> diesel::QueryResult<Memberships> {
+pub(crate) async fn read(connection: &mut AsyncPgConnection, request: &Attaching) -> diesel::QueryResult<Memberships> {
     let statement = ReadMemberships {
         user_id: request.user_id.as_uuid(),
         device_id: request.device_id.as_uuid(),

@@ -3,8 +3,8 @@
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use entrenous_protocol::rpc::store::{
-    ConversationRequest, GetConversation, History, HistoryPosition, HistoryRequest, ListConversations,
-    ListConversationsRequest, MembershipsRequest, ReadMemberships,
+    Attaching, ConversationRequest, GetConversation, History, HistoryPosition, HistoryRequest, ListConversations,
+    ListConversationsRequest, ReadMemberships, ReadMembershipsRequest,
 };
 
 use entrenous_test_support::wait_for;
@@ -37,7 +37,7 @@ async fn no_hot_statement_reads_a_whole_table() {
         let request =
             HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 50 };
         fixture.call::<History>(&request).await.unwrap();
-        let request = MembershipsRequest { user_id: user(1), device_id: device(1) };
+        let request = ReadMembershipsRequest { devices: vec![Attaching { user_id: user(1), device_id: device(1) }] };
         fixture.call::<ReadMemberships>(&request).await.unwrap();
         let request = ListConversationsRequest { caller: user(1), cursor: None, limit: 20 };
         fixture.call::<ListConversations>(&request).await.unwrap();

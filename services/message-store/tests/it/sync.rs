@@ -2,14 +2,14 @@
 
 use entrenous_model::{DeviceId, IdGenerator};
 use entrenous_protocol::rpc::store::{
-    AddDevice, AddDeviceRequest, Attach, AttachRequest, Attaching, Memberships, MembershipsRequest, ReadMemberships,
+    AddDevice, AddDeviceRequest, Attach, AttachRequest, Attaching, Memberships, ReadMemberships, ReadMembershipsRequest,
 };
 
 use crate::fixture::{Fixture, into, new_message, sealed, to, user};
 
 async fn memberships(fixture: &Fixture, number: u128, device_id: DeviceId) -> Memberships {
-    let request = MembershipsRequest { user_id: user(number), device_id };
-    fixture.call::<ReadMemberships>(&request).await.unwrap()
+    let request = ReadMembershipsRequest { devices: vec![attaching(number, device_id)] };
+    fixture.call::<ReadMemberships>(&request).await.unwrap().remove(0)
 }
 
 /// Times are in milliseconds: a device of another one than everything before it.
