@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use connection::{BusError, ConnectionState};
 pub use events::{EventPublisher, STREAM_MAX_AGE};
-pub use live::{LiveEvent, LivePublisher, LiveSubscription};
+pub use live::{BEAT_INTERVAL, LiveEvent, LiveProbe, LivePublisher, LiveSubscription};
 pub use rpc::{Deadline, ServeOptions};
 
 /// Settings of NATS.

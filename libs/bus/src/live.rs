@@ -1,27 +1,40 @@
 //! The live plane: hints that something happened, at most once.
+//!
+//! A publisher numbers what it publishes in each shard, and says once a second how far it has come: so whoever listens
+//! notices what was lost, and a publisher that is gone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::Client;
-use entrenous_protocol::live::{LIVE_SHARDS, LiveKind, LiveMessage, Preamble, UserNotice, shard_of};
+use entrenous_protocol::live::{LIVE_SHARDS, LiveKind, LiveMessage, Preamble, UserNotice, encode_numbers, shard_of};
 use futures::StreamExt;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior},
+};
 use uuid::Uuid;
 
 use crate::{BusError, ConnectionState, rpc::Calls, subjects};
 
 /// Messages taken at once from the subscription.
 const READ_AHEAD: usize = 256;
+/// How often a publisher says how far it has numbered.
+pub const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Publishes live messages and numbers them per shard. Calls made one after another keep their order.
+/// Publishes live messages and numbers them per shard. Calls made one after another keep their order. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LivePublisher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     client: Client,
     calls: Arc<Calls>,
     publisher: u64,
-    numbers: Arc<[AtomicU64]>,
+    since: Instant,
+    /// Held while a message is handed to the client: the numbers stand in the order in which messages leave.
+    numbers: Mutex<Vec<u64>>,
 }
 
 impl LivePublisher {
@@ -31,8 +44,10 @@ impl LivePublisher {
         state: &ConnectionState,
     ) -> Result<Self, BusError> {
         let calls = Calls::start(client.clone(), service, state).await?;
-        let numbers = (0..LIVE_SHARDS).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { client, calls, publisher: rand::random(), numbers })
+        let numbers = Mutex::new(vec![0; usize::from(LIVE_SHARDS)]);
+        let shared = Arc::new(Shared { client, calls, publisher: rand::random(), since: Instant::now(), numbers });
+        tokio::spawn(beat(Arc::downgrade(&shared)));
+        Ok(Self { shared })
     }
 
     /// Publishes one message; `publisher` and `number` of the preamble are filled in here.
@@ -41,12 +56,13 @@ impl LivePublisher {
     /// When the connection has ended.
     pub async fn publish(&self, mut preamble: Preamble, body: &[u8]) -> Result<(), BusError> {
         let shard = shard_of(preamble.subject);
-        preamble.publisher = self.publisher;
-        if let Some(number) = self.numbers.get(usize::from(shard)) {
-            preamble.number = number.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut numbers = self.shared.numbers.lock().await;
+        preamble.publisher = self.shared.publisher;
+        if let Some(number) = numbers.get_mut(usize::from(shard)) {
+            *number += 1;
+            preamble.number = *number;
         }
-        let message = preamble.encode(body);
-        self.client.publish(subjects::live(shard), message).await.map_err(|error| BusError::Publish(error.into()))
+        self.shared.hand_over(subjects::live(shard), &preamble, body).await
     }
 
     /// Tells a user's connections something.
@@ -55,16 +71,7 @@ impl LivePublisher {
     /// When the connection has ended.
     pub async fn publish_notice(&self, user: Uuid, incarnation: u64, notice: &UserNotice) -> Result<(), BusError> {
         let body = serde_json::to_vec(notice).map_err(BusError::Encode)?;
-        let preamble = Preamble {
-            kind: LiveKind::UserNotice,
-            flags: 0,
-            publisher: 0,
-            number: 0,
-            subject: user,
-            seq: 0,
-            origin: 0,
-            incarnation,
-        };
+        let preamble = Preamble { incarnation, subject: user, ..Preamble::empty(LiveKind::UserNotice) };
         self.publish(preamble, &body).await
     }
 
@@ -73,7 +80,37 @@ impl LivePublisher {
     /// # Errors
     /// When the connection broke or the server is silent for 5 s.
     pub async fn fence(&self) -> Result<(), BusError> {
-        self.calls.fence().await
+        self.shared.calls.fence().await
+    }
+}
+
+impl Shared {
+    async fn hand_over(&self, subject: String, preamble: &Preamble, body: &[u8]) -> Result<(), BusError> {
+        self.client.publish(subject, preamble.encode(body)).await.map_err(|error| BusError::Publish(error.into()))
+    }
+
+    async fn beat(&self) -> Result<(), BusError> {
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            // Beats that wait would all leave at once.
+            return Ok(());
+        }
+        let numbers = self.numbers.lock().await;
+        let age_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let preamble = Preamble { publisher: self.publisher, seq: age_ms, ..Preamble::empty(LiveKind::Beat) };
+        self.hand_over(subjects::LIVE_BEAT.to_owned(), &preamble, &encode_numbers(&numbers)).await
+    }
+}
+
+/// Ends with the last user of the publisher.
+async fn beat(publisher: std::sync::Weak<Shared>) {
+    let mut ticks = tokio::time::interval(BEAT_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(publisher) = publisher.upgrade() else { return };
+        if publisher.beat().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -92,6 +129,23 @@ pub struct LiveSubscription {
     messages: futures::stream::ReadyChunks<async_nats::Subscriber>,
     state: ConnectionState,
     interruptions: u64,
+    calls: Arc<Calls>,
+}
+
+/// Asks the server whether the connection of a [`LiveSubscription`] still carries anything.
+#[derive(Debug, Clone)]
+pub struct LiveProbe {
+    calls: Arc<Calls>,
+}
+
+impl LiveProbe {
+    /// A round trip on the connection of the subscription.
+    ///
+    /// # Errors
+    /// When the connection is broken or the server is silent for 5 s.
+    pub async fn probe(&self) -> Result<(), BusError> {
+        self.calls.fence().await
+    }
 }
 
 impl LiveSubscription {
@@ -99,13 +153,14 @@ impl LiveSubscription {
         let interruptions = state.interruptions();
         let subscriber =
             client.subscribe(subjects::LIVE_ALL).await.map_err(|error| BusError::Subscribe(error.into()))?;
-        Calls::start(client, service, &state).await?.fence().await?;
-        Ok(Self { messages: subscriber.ready_chunks(READ_AHEAD), state, interruptions })
+        let calls = Calls::start(client, service, &state).await?;
+        calls.fence().await?;
+        Ok(Self { messages: subscriber.ready_chunks(READ_AHEAD), state, interruptions, calls })
     }
 
-    /// Whether the connection stands.
-    pub fn state(&self) -> &ConnectionState {
-        &self.state
+    /// Asks whether the connection stands.
+    pub fn probe(&self) -> LiveProbe {
+        LiveProbe { calls: Arc::clone(&self.calls) }
     }
 
     /// The next messages, or the end of an interruption; `None` when the connection was closed for good.

@@ -15,7 +15,10 @@ pub fn parse_live(subject: &str) -> Option<u16> {
     subject.strip_prefix("entrenous.live.")?.parse().ok()
 }
 
-/// All live shards.
+/// What publishers say of their numbers. Of the live plane, so that it comes after what they published before.
+pub const LIVE_BEAT: &str = "entrenous.live.beat";
+
+/// All live shards, and the beat.
 pub const LIVE_ALL: &str = "entrenous.live.*";
 
 /// What gateways tell presence.

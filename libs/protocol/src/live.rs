@@ -7,9 +7,9 @@
 //! | 2 | 2 | flags |
 //! | 4 | 4 | reserved, 0 |
 //! | 8 | 8 | publisher: drawn at its start |
-//! | 16 | 8 | the publisher's number in this shard: 1, 2, 3, … |
-//! | 24 | 16 | conversation or user |
-//! | 40 | 8 | seq, 0 where there is none |
+//! | 16 | 8 | the publisher's number in this shard: 1, 2, 3, …; 0 in a beat |
+//! | 24 | 16 | conversation or user; 0 in a beat |
+//! | 40 | 8 | seq, 0 where there is none; in a beat the publisher's age in milliseconds |
 //! | 48 | 8 | origin: the connection that sent it, 0 where there is none |
 //! | 56 | 8 | incarnation of the store |
 //!
@@ -37,6 +37,8 @@ pub enum LiveKind {
     Entry,
     /// A [`UserNotice`] in JSON, about a user's connections.
     UserNotice,
+    /// How far a publisher has numbered each shard: the [`encode_numbers`] of every one that it has used. Once a second.
+    Beat,
 }
 
 /// The fixed head of a live message.
@@ -112,6 +114,11 @@ pub fn stable_hash(id: Uuid, buckets: u16) -> u16 {
 }
 
 impl Preamble {
+    /// A preamble of this kind in which everything else is 0.
+    pub fn empty(kind: LiveKind) -> Self {
+        Self { kind, flags: 0, publisher: 0, number: 0, subject: Uuid::nil(), seq: 0, origin: 0, incarnation: 0 }
+    }
+
     /// The whole message: preamble, then body.
     pub fn encode(&self, body: &[u8]) -> Bytes {
         let mut out = BytesMut::with_capacity(PREAMBLE_BYTES + body.len());
@@ -119,6 +126,7 @@ impl Preamble {
         out.put_u8(match self.kind {
             LiveKind::Entry => 1,
             LiveKind::UserNotice => 2,
+            LiveKind::Beat => 3,
         });
         out.put_u16(self.flags);
         out.put_u32(0);
@@ -144,6 +152,7 @@ impl LiveMessage {
         let kind = match *head.get(1)? {
             1 => LiveKind::Entry,
             2 => LiveKind::UserNotice,
+            3 => LiveKind::Beat,
             _ => return None,
         };
         let preamble = Preamble {
@@ -160,9 +169,30 @@ impl LiveMessage {
     }
 }
 
+/// The body of a beat: shard (2 bytes) and number (8 bytes), big-endian, of each shard that was used.
+pub fn encode_numbers(numbers: &[u64]) -> Vec<u8> {
+    let used = (0_u16..).zip(numbers).filter(|(_, number)| **number > 0);
+    used.flat_map(|(shard, number)| shard.to_be_bytes().into_iter().chain(number.to_be_bytes())).collect()
+}
+
+/// The inverse of [`encode_numbers`]; a tail that is cut off is left out.
+pub fn decode_numbers(body: &[u8]) -> impl Iterator<Item = (u16, u64)> {
+    body.chunks_exact(10).filter_map(|pair| {
+        let (shard, number) = pair.split_at_checked(2)?;
+        Some((u16::from_be_bytes(shard.try_into().ok()?), u64::from_be_bytes(number.try_into().ok()?)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_read_as_they_were_written() {
+        let body = encode_numbers(&[0, 7, 0, u64::MAX]);
+        assert_eq!(decode_numbers(&body).collect::<Vec<_>>(), [(1, 7), (3, u64::MAX)]);
+        assert_eq!(decode_numbers(&body[..11]).collect::<Vec<_>>(), [(1, 7)]);
+    }
 
     #[test]
     fn decodes_what_it_encoded_and_nothing_else() {

@@ -93,6 +93,12 @@ pub struct Config {
     /// How long a send is tried before it is answered `unavailable`.
     #[arg(long, env, default_value_t = 10_000)]
     pub send_deadline_ms: u64,
+    /// How long the gateway may be unsure whether it has heard everything before it tells its clients `degraded`. Without NATS for so long it is not ready.
+    #[arg(long, env, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(1_500..=60_000))]
+    pub degraded_after_ms: u64,
+    /// Without NATS for so long the gateway sends its clients elsewhere (1012), spread over the drain's spread.
+    #[arg(long, env, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(2_000..=300_000))]
+    pub cut_off_after_ms: u64,
     /// How long a stop waits for the load balancer before connections are closed.
     #[arg(long, env, default_value_t = 5_000)]
     pub drain_wait_ms: u64,

@@ -16,7 +16,11 @@ use std::{
 use ahash::AHashMap;
 use bytestring::ByteString;
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, LoginId, UserId};
-use entrenous_protocol::{CloseCode, frame, live::origin_of, rpc::store::Stored};
+use entrenous_protocol::{
+    CloseCode, frame,
+    live::origin_of,
+    rpc::store::{Attaching, Stored},
+};
 use tokio::sync::Notify;
 
 use outbox::{Outbox, Outgoing};
@@ -66,6 +70,8 @@ pub(crate) struct Connection {
     pub(crate) has_synced: Cell<bool>,
     /// XOR over the live conversations, as docs/protocol.md, section 3, defines it.
     pub(crate) digest: Cell<u64>,
+    /// Of the memberships that this connection knows, as they were read last.
+    pub(crate) membership_version: Cell<u64>,
     /// Grows per device; 0 until the store has told.
     number: Cell<u64>,
     /// The highest number of this device that was heard of.
@@ -93,10 +99,16 @@ impl Connection {
             sync_requested: Notify::new(),
             has_synced: Cell::new(false),
             digest: Cell::new(0),
+            membership_version: Cell::new(0),
             number: Cell::new(0),
             newest_number: Cell::new(0),
             pending: RefCell::default(),
         })
+    }
+
+    /// Whose it is.
+    pub(crate) fn device(&self) -> Attaching {
+        Attaching { user_id: self.user_id, device_id: self.device_id }
     }
 
     /// Queues a frame; a connection that does not keep up is closed.

@@ -17,7 +17,7 @@ use entrenous_protocol::{
     entry::{EntryKind, MemberContent},
     frame,
     live::{FLAG_MEMBER, LiveMessage},
-    rpc::store::{LogEntry, Stored},
+    rpc::store::{Attaching, Head, LogEntry, Memberships, Stored},
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -128,6 +128,17 @@ impl Fanout {
         self.users.get(&user).map_or(&[], Vec::as_slice)
     }
 
+    /// Users who are connected here.
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        self.users.keys().copied().collect()
+    }
+
+    /// A connection of the user that has synced when the memberships had another version.
+    pub(crate) fn behind_version(&self, user: UserId, version: u64) -> Option<Attaching> {
+        let mut synced = self.connections_of(user).iter().filter(|connection| connection.has_synced.get());
+        synced.find(|connection| connection.membership_version.get() != version).map(|connection| connection.device())
+    }
+
     /// All connections.
     pub(crate) fn connections(&self) -> impl Iterator<Item = &Rc<Connection>> {
         self.origins.values()
@@ -154,17 +165,27 @@ impl Fanout {
         }
         let Ok(text) = ByteString::try_from(message.body.clone()) else { return };
         let member = (message.preamble.flags & FLAG_MEMBER != 0).then(|| member_of(&text)).flatten();
-        let head = self
-            .origins
-            .get(&message.preamble.origin)
-            .filter(|origin| origin.has_pending())
-            .and_then(|_| serde_json::from_str::<FrameHead>(&text).ok());
+        let head = if self.may_await_ack(conversation, message.preamble.origin) {
+            serde_json::from_str::<FrameHead>(&text).ok()
+        } else {
+            None
+        };
         let (id, sent_at) = match head {
             Some(head) => (Some(head.id), chrono::DateTime::from_timestamp_millis(head.meta.timestamp)),
             None => (None, None),
         };
         let forward = Forward { seq, text, id, sent_at: sent_at.map(Timestamp::from), member: member.as_ref() };
         self.forward(conversation, &forward);
+    }
+
+    /// Whether some connection may wait for the ack of an entry of this origin. One that was rebuilt from the log has lost
+    /// its origin (0).
+    fn may_await_ack(&self, conversation: ConversationId, origin: u64) -> bool {
+        if origin != 0 {
+            return self.origins.get(&origin).is_some_and(|connection| connection.has_pending());
+        }
+        let feed = self.feeds.get(&conversation);
+        feed.is_some_and(|feed| feed.live.iter().any(|live| live.connection.has_pending()))
     }
 
     /// Entries read from the log to repair a hole. Gives whether the conversation has caught up.
@@ -232,6 +253,37 @@ impl Fanout {
             if self.feeds.get(&conversation).is_some_and(|feed| feed.forwarded < feed.head && !feed.is_repairing) {
                 self.holes.push(conversation);
             }
+        }
+    }
+
+    /// Heads as the store has them now. Those of conversations that are behind are holes.
+    pub(crate) fn note_heads(&mut self, heads: &[Head]) {
+        for head in heads {
+            if let Some(feed) = self.feeds.get_mut(&head.conversation_id) {
+                feed.head = feed.head.max(head.last_seq);
+                if feed.forwarded < feed.head {
+                    self.holes.push(head.conversation_id);
+                }
+            }
+        }
+    }
+
+    /// What a user's memberships are now, where their connections may not have heard of all changes.
+    pub(crate) fn on_memberships(&mut self, user: UserId, memberships: &Memberships) {
+        for (conversation, left_seq) in &memberships.left {
+            for connection in self.connections_of(user).to_vec() {
+                if connection.knows(*conversation) {
+                    connection.send(frame::conversation_left(*conversation, *left_seq));
+                    self.drop_view(&connection, *conversation);
+                }
+            }
+        }
+        for membership in &memberships.conversations {
+            // Only who joined later than the last `sync` is told: from the first seq that the membership covers.
+            self.join(user, membership.conversation_id, membership.device_start_seq + 1);
+        }
+        for connection in self.connections_of(user) {
+            connection.membership_version.set(memberships.membership_version);
         }
     }
 

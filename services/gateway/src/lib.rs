@@ -3,13 +3,16 @@
 mod config;
 mod connection;
 mod fanout;
+mod gather;
 mod http;
+mod live;
 pub mod openapi;
 mod presence;
 mod receipts;
 mod routes;
 mod sends;
 mod state;
+mod store;
 mod worker;
 
 use std::{
@@ -79,7 +82,8 @@ impl Service {
         let tasks = Tasks::new();
         let late = Shutdown::new();
         let sends = sends::Sends::start(&bus, &tasks, &late, config.sends_bytes_max, config.send_deadline());
-        let gateway = Arc::new(Gateway::new(bus, config, readiness, sends));
+        let store = store::StoreReads::start(&bus, &tasks, &late);
+        let gateway = Arc::new(Gateway::new(bus, config, readiness, sends, store));
         Ok(Self { gateway, live, listener, admin, tasks, late })
     }
 
@@ -98,16 +102,8 @@ impl Service {
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { gateway, live, listener, admin, tasks, late } = self;
         tasks.spawn(admin.serve(late.clone()));
-        tasks.spawn_vital(
-            "readiness",
-            shutdown.clone(),
-            watch_readiness(Arc::clone(&gateway), live.state().clone(), late.clone()),
-        );
-        tasks.spawn_vital(
-            "live",
-            late.clone(),
-            stop_with(late.clone(), worker::distribute(Arc::clone(&gateway), live)),
-        );
+        tasks.spawn_vital("readiness", shutdown.clone(), watch_readiness(Arc::clone(&gateway), late.clone()));
+        tasks.spawn_vital("live", late.clone(), stop_with(late.clone(), live::run(Arc::clone(&gateway), live)));
         tasks.spawn_vital("receipts", shutdown.clone(), receipts::run(Arc::clone(&gateway), late.clone()));
         tasks.spawn_vital("presence", shutdown.clone(), presence::run(Arc::clone(&gateway), late.clone()));
         tasks.spawn_vital(
@@ -181,9 +177,9 @@ async fn send_clients_away(gateway: &Arc<Gateway>) {
     }
 }
 
-async fn watch_readiness(gateway: Arc<Gateway>, live: entrenous_bus::ConnectionState, shutdown: Shutdown) {
+async fn watch_readiness(gateway: Arc<Gateway>, shutdown: Shutdown) {
     while !shutdown.is_triggered() {
-        gateway.readiness.set("nats", gateway.bus.state().is_connected() && live.is_connected());
+        gateway.readiness.set("nats", gateway.bus.state().is_connected() && gateway.hears_nats());
         tokio::select! {
             () = tokio::time::sleep(READINESS_TICK) => {}
             () = shutdown.triggered() => {}
@@ -200,7 +196,8 @@ async fn refresh_revoked(gateway: Arc<Gateway>) {
                     gateway.tell_workers(WorkerEvent::LoginsEnded(news.into())).await;
                 }
                 gateway.readiness.set("revocations", true);
-                tokio::time::sleep(REVOKED_REFRESH).await;
+                let due = gateway.revocations_due.notified();
+                let _ = tokio::time::timeout(REVOKED_REFRESH, due).await;
             }
             Err(_) => tokio::time::sleep(READINESS_TICK).await,
         }

@@ -17,9 +17,14 @@ use entrenous_protocol::{
     rpc::{Done, Method, identity},
 };
 use entrenous_runtime::Readiness;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
-use crate::{config::Config, presence::PresenceBook, receipts::Receipts, sends::Sends, worker::WorkerEvent};
+use crate::{
+    config::Config, presence::PresenceBook, receipts::Receipts, sends::Sends, store::StoreReads, worker::WorkerEvent,
+};
 
 /// How long a request to another service may take.
 pub const CALL_MAX: Duration = Duration::from_secs(5);
@@ -41,6 +46,8 @@ pub struct Gateway {
     pub readiness: Readiness,
     /// Messages on their way to the store.
     pub sends: Sends,
+    /// Questions of new connections to the store.
+    pub store: StoreReads,
     /// Delivery receipts on their way to the tracker.
     pub receipts: Receipts,
     /// Connects and disconnects on their way to presence.
@@ -54,11 +61,15 @@ pub struct Gateway {
     revoked: RwLock<HashMap<LoginId, Instant>>,
     workers: Mutex<Vec<mpsc::Sender<WorkerEvent>>>,
     is_draining: AtomicBool,
+    is_degraded: AtomicBool,
+    hears_nats: AtomicBool,
+    /// The list of logins that ended is to be read again at once.
+    pub revocations_due: Notify,
 }
 
 impl Gateway {
     /// Puts the parts together; nothing runs yet.
-    pub fn new(bus: Bus, config: Config, readiness: Readiness, sends: Sends) -> Self {
+    pub fn new(bus: Bus, config: Config, readiness: Readiness, sends: Sends, store: StoreReads) -> Self {
         Self {
             verifier: Verifier::new(config.tokens.token_issuer.clone(), config.tokens.token_audience.clone()),
             limits: config.limits(),
@@ -66,6 +77,7 @@ impl Gateway {
             config,
             readiness,
             sends,
+            store,
             receipts: Receipts::default(),
             presence: PresenceBook::default(),
             ids: IdGenerator,
@@ -74,6 +86,9 @@ impl Gateway {
             revoked: RwLock::default(),
             workers: Mutex::default(),
             is_draining: AtomicBool::new(false),
+            is_degraded: AtomicBool::new(false),
+            hears_nats: AtomicBool::new(true),
+            revocations_due: Notify::new(),
         }
     }
 
@@ -148,6 +163,26 @@ impl Gateway {
     /// Whether the gateway stops.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Live messages may be missing, or none is any more.
+    pub fn set_degraded(&self, is_degraded: bool) {
+        self.is_degraded.store(is_degraded, Ordering::Relaxed);
+    }
+
+    /// Whether live messages may be missing.
+    pub fn is_degraded(&self) -> bool {
+        self.is_degraded.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything comes from NATS.
+    pub fn set_hears_nats(&self, hears_nats: bool) {
+        self.hears_nats.store(hears_nats, Ordering::Relaxed);
+    }
+
+    /// Whether anything came from NATS lately.
+    pub fn hears_nats(&self) -> bool {
+        self.hears_nats.load(Ordering::Relaxed)
     }
 
     /// A worker that came up.

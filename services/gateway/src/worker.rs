@@ -2,13 +2,15 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use entrenous_bus::{LiveEvent, LiveSubscription};
 use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
-    CloseCode,
+    CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
     live::{LiveKind, LiveMessage, UserNotice},
-    rpc::store::{self, HEADS_MAX, Range, ReadRangesRequest},
+    rpc::{
+        Method,
+        store::{self, HEADS_MAX, Head, Range, ReadRangesRequest, VERSIONS_MAX},
+    },
 };
 use tokio::sync::mpsc;
 
@@ -18,6 +20,8 @@ use crate::{fanout::Fanout, sends::SendResult, state::Gateway};
 const EVENTS_MAX: usize = 4_096;
 /// How often lost live messages are looked for.
 const TICK: Duration = Duration::from_millis(250);
+/// Conversations that are repaired by one request.
+const REPAIRS_AT_ONCE: usize = 64;
 /// How many ticks what nobody wanted is remembered at least: longer than a read of heads may take.
 const UNCLAIMED_TICKS: u32 = 60;
 
@@ -26,14 +30,25 @@ const UNCLAIMED_TICKS: u32 = 60;
 pub enum WorkerEvent {
     /// Live messages, in the order of each publisher.
     Live(Arc<[LiveMessage]>),
-    /// NATS was away: anything may have been missed.
-    Interrupted,
+    /// Live messages were lost.
+    CatchUp(CatchUp),
+    /// Live messages may be missing, or none is any more: the clients are told.
+    Degraded(bool),
     /// What became of sends.
     Sent(Arc<[SendResult]>),
     /// Logins that ended.
     LoginsEnded(Arc<[LoginId]>),
     /// The gateway stops: say so, then close with 1012, spread over this time.
     Drain(Duration),
+}
+
+/// What every worker has to catch up with.
+#[derive(Debug, Clone)]
+pub struct CatchUp {
+    /// The conversations that moved; none where nobody knows which did.
+    pub changed: Option<Arc<[Head]>>,
+    /// Dropped when everything is there.
+    pub done: mpsc::Sender<()>,
 }
 
 /// One worker's connections.
@@ -83,10 +98,16 @@ impl Worker {
                     match message.preamble.kind {
                         LiveKind::Entry => self.fanout.borrow_mut().on_live_entry(message),
                         LiveKind::UserNotice => self.on_notice(message),
+                        LiveKind::Beat => {}
                     }
                 }
             }
-            WorkerEvent::Interrupted => drop(actix_web::rt::spawn(Rc::clone(self).compare_heads())),
+            WorkerEvent::CatchUp(request) => drop(actix_web::rt::spawn(Rc::clone(self).catch_up(request))),
+            WorkerEvent::Degraded(is_degraded) => {
+                for connection in self.fanout.borrow().connections() {
+                    connection.send(frame::degraded(is_degraded));
+                }
+            }
             WorkerEvent::Sent(results) => {
                 for result in results.iter() {
                     self.on_sent(result);
@@ -147,7 +168,7 @@ impl Worker {
         for connection in connections {
             let wait = spread.mul_f64(rand::random());
             let reconnect_after_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
-            connection.send(entrenous_protocol::frame::draining(reconnect_after_ms));
+            connection.send(frame::draining(reconnect_after_ms));
             actix_web::rt::spawn(async move {
                 tokio::time::sleep(wait).await;
                 connection.close(CloseCode::Restart);
@@ -155,65 +176,109 @@ impl Worker {
         }
     }
 
-    /// Starts a read for every hole that was noticed.
+    /// Starts a read for the holes that were noticed.
     pub(crate) fn repair_holes(self: &Rc<Self>) {
-        for (conversation, after) in self.fanout.borrow_mut().take_holes() {
-            actix_web::rt::spawn(Rc::clone(self).repair(conversation, after));
+        let holes = self.fanout.borrow_mut().take_holes();
+        if !holes.is_empty() {
+            actix_web::rt::spawn(Rc::clone(self).repair(holes));
         }
     }
 
-    async fn repair(self: Rc<Self>, conversation: ConversationId, mut after: u64) {
-        metrics::counter!("chat_gap_repairs_total").increment(1);
-        loop {
-            let range = Range { conversation_id: conversation, after, limit: LOG_PAGE_MAX };
-            let request = ReadRangesRequest { reader: None, ranges: vec![range], bytes_max: PAGE_BYTES_MAX };
-            let read = self.gateway.call::<store::ReadRanges>(&request).await;
-            let Some(read) = read.ok().and_then(|mut reads| reads.pop()).filter(|read| read.is_readable) else {
-                self.fanout.borrow_mut().on_repair_failed(conversation);
-                return;
-            };
-            let is_stuck = read.entries.is_empty() && read.last_seq <= after;
-            let mut fanout = self.fanout.borrow_mut();
-            if fanout.on_repaired(conversation, read.entries, read.last_seq) {
-                return;
-            }
-            after = fanout.forwarded(conversation).unwrap_or(after);
-            if is_stuck {
-                // The head that we heard of is not there yet: the next tick looks again.
+    /// Reads conversations on from the store until they have caught up with their heads.
+    async fn repair(self: Rc<Self>, mut behind: Vec<(ConversationId, u64)>) {
+        metrics::counter!("chat_gap_repairs_total").increment(u64::try_from(behind.len()).unwrap_or(0));
+        while !behind.is_empty() {
+            let rest = behind.split_off(behind.len().min(REPAIRS_AT_ONCE));
+            let still_behind = self.read_on(&behind).await;
+            behind = rest;
+            behind.extend(still_behind);
+        }
+    }
+
+    /// One read; gives what is still behind. What could not be read is looked at again at the next tick.
+    async fn read_on(&self, behind: &[(ConversationId, u64)]) -> Vec<(ConversationId, u64)> {
+        let range = |&(conversation_id, after): &(_, u64)| Range { conversation_id, after, limit: LOG_PAGE_MAX };
+        let ranges = behind.iter().map(range).collect();
+        let request = ReadRangesRequest { reader: None, ranges, bytes_max: PAGE_BYTES_MAX };
+        let reads = self.gateway.call::<store::ReadRanges>(&request).await.unwrap_or_default();
+        let mut fanout = self.fanout.borrow_mut();
+        let mut reads = reads.into_iter();
+        let mut still_behind = Vec::new();
+        for &(conversation, after) in behind {
+            let Some(read) = reads.next().filter(|read| read.is_readable) else {
                 fanout.on_repair_failed(conversation);
-                return;
+                continue;
+            };
+            // The head that was heard of is not there yet, where nothing came although everything fitted.
+            let is_stuck = read.entries.is_empty() && !read.has_more;
+            if fanout.on_repaired(conversation, read.entries, read.last_seq) {
+                continue;
+            }
+            if is_stuck {
+                fanout.on_repair_failed(conversation);
+            } else {
+                still_behind.push((conversation, fanout.forwarded(conversation).unwrap_or(after)));
             }
         }
+        still_behind
     }
 
-    /// After an interruption: every conversation that moved meanwhile is behind its head.
-    async fn compare_heads(self: Rc<Self>) {
+    /// Live messages were lost: reads on what moved, and looks whether memberships or newer connections were missed.
+    async fn catch_up(self: Rc<Self>, request: CatchUp) {
+        let heads = match request.changed {
+            Some(heads) => heads,
+            None => self.read_heads().await.into(),
+        };
+        let holes = {
+            let mut fanout = self.fanout.borrow_mut();
+            fanout.note_heads(&heads);
+            fanout.take_holes()
+        };
+        Rc::clone(&self).repair(holes).await;
+        self.check_memberships().await;
+        drop(request.done);
+    }
+
+    /// The heads of all conversations of this worker.
+    async fn read_heads(&self) -> Vec<Head> {
         let conversations = self.fanout.borrow().conversations();
+        let mut heads = Vec::with_capacity(conversations.len());
         for conversation_ids in conversations.chunks(HEADS_MAX) {
             let request = store::HeadsRequest { conversation_ids: conversation_ids.to_vec() };
-            loop {
-                match self.gateway.call::<store::Heads>(&request).await {
-                    Ok(heads) => {
-                        let mut fanout = self.fanout.borrow_mut();
-                        for head in heads {
-                            fanout.note_head(head.conversation_id, head.last_seq);
-                        }
-                        break;
-                    }
-                    Err(_) => tokio::time::sleep(Duration::from_millis(rand::random_range(200..800))).await,
+            heads.extend(self.ask_until_answered::<store::Heads>(&request).await);
+        }
+        heads
+    }
+
+    /// Reads the memberships of users again whose version is another one than their connections know.
+    async fn check_memberships(&self) {
+        let users = self.fanout.borrow().users();
+        for user_ids in users.chunks(VERSIONS_MAX) {
+            let request = store::MembershipVersionsRequest { user_ids: user_ids.to_vec() };
+            let versions = self.ask_until_answered::<store::MembershipVersions>(&request).await;
+            let behind: Vec<_> = {
+                let fanout = self.fanout.borrow();
+                user_ids
+                    .iter()
+                    .zip(versions)
+                    .filter_map(|(user, version)| fanout.behind_version(*user, version))
+                    .collect()
+            };
+            let reads = behind.iter().map(|device| self.gateway.store.memberships(*device));
+            for (device, read) in behind.iter().zip(futures::future::join_all(reads).await) {
+                if let Ok(memberships) = read {
+                    self.fanout.borrow_mut().on_memberships(device.user_id, &memberships);
                 }
             }
         }
     }
-}
 
-/// Hands live messages to all workers until the stop.
-pub(crate) async fn distribute(gateway: Arc<Gateway>, mut live: LiveSubscription) {
-    while let Some(event) = live.next().await {
-        match event {
-            LiveEvent::Messages(messages) if messages.is_empty() => {}
-            LiveEvent::Messages(messages) => gateway.tell_workers(WorkerEvent::Live(messages.into())).await,
-            LiveEvent::Interrupted => gateway.tell_workers(WorkerEvent::Interrupted).await,
+    async fn ask_until_answered<M: Method>(&self, request: &M::Request) -> M::Response {
+        loop {
+            match self.gateway.call::<M>(request).await {
+                Ok(response) => return response,
+                Err(_) => tokio::time::sleep(Duration::from_millis(rand::random_range(200..800))).await,
+            }
         }
     }
 }

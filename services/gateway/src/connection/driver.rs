@@ -9,10 +9,7 @@ use std::{io, rc::Rc, time::Duration};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseReason, ProtocolError, Session};
 use entrenous_auth::Claims;
 use entrenous_model::EntryId;
-use entrenous_protocol::{
-    CloseCode, frame,
-    rpc::store::{Attach, AttachRequest, Attaching},
-};
+use entrenous_protocol::{CloseCode, frame};
 use futures::StreamExt;
 use tokio::time::Instant;
 
@@ -114,32 +111,31 @@ async fn attached(
     if let Some(id) = authenticate_id {
         connection.send(frame::ack(id));
     }
+    if gateway.is_degraded() {
+        connection.send(frame::degraded(true));
+    }
     let clock = Clock::new(gateway, claims.exp);
     tokio::select! {
         code = inbound::run(worker, &connection, &clock, stream) => flush(session, &connection, code).await,
         code = write(session, &connection) => code,
-        code = clock.run(&connection) => flush(session, &connection, code).await,
+        code = clock.run(gateway, &connection) => flush(session, &connection, code).await,
         code = sync::run(worker, &connection) => code,
     }
 }
 
 /// Tells the store of the connection; gives the incarnation.
 async fn attach(worker: &Worker, connection: &Connection) -> Option<u64> {
-    let attaching = Attaching { user_id: connection.user_id, device_id: connection.device_id };
-    let request = AttachRequest { connections: vec![attaching] };
     let attached = async {
         loop {
-            match worker.gateway.call::<Attach>(&request).await {
-                Ok(response) => return response,
+            match worker.gateway.store.attach(connection.device()).await {
+                Ok(attached) => return attached,
                 Err(_) => tokio::time::sleep(ATTACH_RETRY).await,
             }
         }
     };
-    let response = tokio::time::timeout(ATTACH_MAX, attached).await.ok()?;
-    if let Some(number) = response.connection_nos.first() {
-        connection.note_connection_no(*number, true);
-    }
-    Some(response.incarnation)
+    let attached = tokio::time::timeout(ATTACH_MAX, attached).await.ok()?;
+    connection.note_connection_no(attached.connection_no, true);
+    Some(attached.incarnation)
 }
 
 /// Writes what waits until the end is asked for and nothing waits any more, or the client is too slow.

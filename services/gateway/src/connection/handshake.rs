@@ -34,6 +34,9 @@ pub(crate) async fn upgrade(request: HttpRequest, body: web::Payload) -> Result<
     if worker.gateway.is_draining() {
         return Err(Failure::unavailable("the gateway stops").into());
     }
+    if !worker.gateway.hears_nats() {
+        return Err(Failure::unavailable("the gateway is cut off").into());
+    }
     let token = offered_token(&request);
     let (response, session, stream) = actix_ws::handle_with_protocols(&request, body, &[SUBPROTOCOL])
         .map_err(|error| Failure::new(Code::Malformed, format!("not a WebSocket upgrade: {error}")))?;

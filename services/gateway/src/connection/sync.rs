@@ -91,8 +91,12 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
     };
     tell_left(worker, connection, &memberships, is_first, &sync);
     let mut replays = plan::replays(connection, &memberships, &cursors, &sync);
-    for replay in replays.iter().filter(|replay| !replay.is_ahead) {
+    for replay in &replays {
         let mut fanout = worker.fanout.borrow_mut();
+        if replay.is_ahead {
+            fanout.pause(connection, replay.conversation);
+            continue;
+        }
         fanout.start_syncing(connection, replay.conversation, replay.head);
         fanout.note_head(replay.conversation, replay.head);
     }
@@ -118,26 +122,15 @@ async fn read_positions(
     connection: &Rc<Connection>,
     sync: &SyncRequest,
 ) -> Result<(Memberships, Cursors), Failure> {
-    let device = store::Attaching { user_id: connection.user_id, device_id: connection.device_id };
-    let request = store::ReadMembershipsRequest { devices: vec![device] };
-    let memberships = async {
-        let read = worker.gateway.call::<store::ReadMemberships>(&request).await?;
-        read.into_iter().next().ok_or_else(Failure::internal)
-    };
-    if sync.from.is_some() {
-        return Ok((memberships.await?, Cursors::new()));
-    }
-    let request = tracker::DeviceCursorsRequest { device_id: connection.device_id };
-    let cursors = worker.gateway.call::<tracker::DeviceCursors>(&request);
-    let (memberships, cursors) = futures::future::join(memberships, cursors).await;
-    let memberships = memberships?;
+    let memberships = worker.gateway.store.memberships(connection.device()).await?;
+    connection.membership_version.set(memberships.membership_version);
     // Whoever brings a cursor for everything needs no tracker.
     let is_covered = memberships.conversations.iter().all(|one| sync.cursors.contains_key(&one.conversation_id));
-    let cursors = match cursors {
-        Ok(cursors) => cursors,
-        Err(_) if is_covered => Vec::new(),
-        Err(failure) => return Err(failure),
-    };
+    if sync.from.is_some() || is_covered {
+        return Ok((memberships, Cursors::new()));
+    }
+    let request = tracker::DeviceCursorsRequest { device_id: connection.device_id };
+    let cursors = worker.gateway.call::<tracker::DeviceCursors>(&request).await?;
     Ok((memberships, cursors.into_iter().map(|cursor| (cursor.conversation_id, cursor.delivered_seq)).collect()))
 }
 

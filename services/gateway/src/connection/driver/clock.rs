@@ -50,7 +50,7 @@ impl Clock {
     }
 
     /// Until the client is silent for too long or its token ends.
-    pub(super) async fn run(&self, connection: &Connection) -> CloseCode {
+    pub(super) async fn run(&self, gateway: &Gateway, connection: &Connection) -> CloseCode {
         let mut heartbeat_at = Instant::now() + self.heartbeat_interval;
         loop {
             let silent_at = self.heard_at.get() + self.heartbeat_interval * 2;
@@ -76,7 +76,8 @@ impl Clock {
             if now >= heartbeat_at {
                 heartbeat_at = now + self.heartbeat_interval;
                 connection.outbox.push(Outgoing::Ping);
-                connection.send(frame::heartbeat(Some(connection.digest.get()), 0));
+                let digest = (!gateway.is_degraded()).then(|| connection.digest.get());
+                connection.send(frame::heartbeat(digest, 0));
             }
         }
     }
