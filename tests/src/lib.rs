@@ -1,10 +1,13 @@
-//! Whole systems for tests: the `entrenous` program as people run it, driven from outside and killed from outside.
+//! Whole systems for tests.
 //!
-//! A [`System`] belongs to the test that started it: when it is dropped, also by a panic, its processes are killed and
-//! its data removed.
+//! A [`System`] is the `entrenous` program as people run it, driven from outside and killed from outside. A [`Cluster`]
+//! has the same services as tasks of the test, each on lines to NATS and PostgreSQL that can be cut one by one. Both
+//! belong to the test that started them: when they are dropped, also by a panic, everything is gone.
 
+mod cluster;
 mod people;
 mod system;
 
+pub use cluster::{Cluster, Node};
 pub use people::{PASSWORD, Person};
 pub use system::{Shape, System, program};

@@ -17,10 +17,12 @@
 
 mod nats;
 mod postgres;
+mod proxy;
 mod run_folder;
 mod template;
 mod wait;
 
 pub use nats::TestNats;
 pub use postgres::TestPostgres;
+pub use proxy::Proxy;
 pub use wait::wait_for;
