@@ -71,6 +71,16 @@ impl TestNats {
         }
     }
 
+    /// SIGKILL, and starts it again on the same port without its streams.
+    ///
+    /// # Errors
+    /// When it does not start, or its folder cannot be removed.
+    pub async fn restart_empty(&mut self) -> anyhow::Result<()> {
+        self.kill().await;
+        std::fs::remove_dir_all(self.spec.home.join("jetstream")).context("the streams cannot be removed")?;
+        self.restart().await
+    }
+
     /// Starts it again on the same port with the same streams; one that runs is stopped first.
     ///
     /// # Errors

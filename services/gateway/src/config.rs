@@ -84,9 +84,9 @@ pub struct Config {
     /// Frames that wait for a connection; above it the connection is closed with 4400.
     #[arg(long, env, default_value_t = 4_096)]
     pub outbox_frames_max: usize,
-    /// Bytes that wait for a connection; above it the connection is closed with 4400.
-    #[arg(long, env, default_value_t = 4 * 1024 * 1024)]
-    pub outbox_bytes_max: usize,
+    /// Bytes that wait for a connection; above it the connection is closed with 4400. A page of a log must fit, at least 1 MiB.
+    #[arg(long, env, default_value_t = 4 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1_048_576..))]
+    pub outbox_bytes_max: u64,
     /// Bytes of all sends of this gateway that await their ack; above it sends are answered `unavailable`.
     #[arg(long, env, default_value_t = 64 * 1024 * 1024)]
     pub sends_bytes_max: usize,
@@ -129,6 +129,11 @@ impl Config {
             devices_per_user: others.devices_per_user,
             ..Limits::default()
         }
+    }
+
+    /// Bytes that wait for a connection.
+    pub fn outbox_bytes(&self) -> usize {
+        usize::try_from(self.outbox_bytes_max).unwrap_or(usize::MAX)
     }
 
     /// How long a send is tried.

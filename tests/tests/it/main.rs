@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod chat;
+mod faults;
 mod killed;
 mod messaging;
 mod support;

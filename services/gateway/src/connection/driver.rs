@@ -92,7 +92,7 @@ async fn attached(
     authenticate_id: Option<EntryId>,
 ) -> CloseCode {
     let gateway = &worker.gateway;
-    let outbox = Outbox::new(gateway.config.outbox_frames_max, gateway.config.outbox_bytes_max);
+    let outbox = Outbox::new(gateway.config.outbox_frames_max, gateway.config.outbox_bytes());
     let connection = Connection::new(gateway.ids.next(), claims.sub, claims.device_id, claims.sid, outbox);
     // Registered before anything is read, so that nothing that happens meanwhile is missed.
     let _registration = Registration::new(worker, &connection);
