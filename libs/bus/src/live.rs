@@ -5,8 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::Client;
+use async_nats::{Client, HeaderMap, Message};
 use entrenous_protocol::live::{LIVE_SHARDS, LiveKind, LiveMessage, Preamble, UserNotice, encode_numbers, shard_of};
+use entrenous_runtime::trace;
 use futures::StreamExt;
 use tokio::{
     sync::Mutex,
@@ -14,7 +15,11 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{BusError, ConnectionState, rpc::Calls, subjects};
+use crate::{
+    BusError, ConnectionState,
+    rpc::{Calls, header},
+    subjects,
+};
 
 /// Messages taken at once from the subscription.
 const READ_AHEAD: usize = 256;
@@ -50,11 +55,12 @@ impl LivePublisher {
         Ok(Self { shared })
     }
 
-    /// Publishes one message; `publisher` and `number` of the preamble are filled in here.
+    /// Publishes one message; `publisher` and `number` of the preamble are filled in here. `trace` is the `traceparent` of
+    /// what it belongs to, where that is traced.
     ///
     /// # Errors
     /// When the connection has ended.
-    pub async fn publish(&self, mut preamble: Preamble, body: &[u8]) -> Result<(), BusError> {
+    pub async fn publish(&self, mut preamble: Preamble, body: &[u8], trace: Option<&str>) -> Result<(), BusError> {
         let shard = shard_of(preamble.subject);
         let mut numbers = self.shared.numbers.lock().await;
         preamble.publisher = self.shared.publisher;
@@ -62,7 +68,7 @@ impl LivePublisher {
             *number += 1;
             preamble.number = *number;
         }
-        self.shared.hand_over(subjects::live(shard), &preamble, body).await
+        self.shared.hand_over(subjects::live(shard), &preamble, body, trace).await
     }
 
     /// Tells a user's connections something.
@@ -72,7 +78,7 @@ impl LivePublisher {
     pub async fn publish_notice(&self, user: Uuid, incarnation: u64, notice: &UserNotice) -> Result<(), BusError> {
         let body = serde_json::to_vec(notice).map_err(BusError::Encode)?;
         let preamble = Preamble { incarnation, subject: user, ..Preamble::empty(LiveKind::UserNotice) };
-        self.publish(preamble, &body).await
+        self.publish(preamble, &body, None).await
     }
 
     /// Returns when the server has taken everything published before: a round trip on the same connection.
@@ -85,8 +91,23 @@ impl LivePublisher {
 }
 
 impl Shared {
-    async fn hand_over(&self, subject: String, preamble: &Preamble, body: &[u8]) -> Result<(), BusError> {
-        self.client.publish(subject, preamble.encode(body)).await.map_err(|error| BusError::Publish(error.into()))
+    async fn hand_over(
+        &self,
+        subject: String,
+        preamble: &Preamble,
+        body: &[u8],
+        trace: Option<&str>,
+    ) -> Result<(), BusError> {
+        let message = preamble.encode(body);
+        let handed_over = match trace {
+            None => self.client.publish(subject, message).await,
+            Some(trace) => {
+                let mut headers = HeaderMap::new();
+                headers.insert(trace::HEADER, trace);
+                self.client.publish_with_headers(subject, headers, message).await
+            }
+        };
+        handed_over.map_err(|error| BusError::Publish(error.into()))
     }
 
     async fn beat(&self) -> Result<(), BusError> {
@@ -97,7 +118,7 @@ impl Shared {
         let numbers = self.numbers.lock().await;
         let age_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let preamble = Preamble { publisher: self.publisher, seq: age_ms, ..Preamble::empty(LiveKind::Beat) };
-        self.hand_over(subjects::LIVE_BEAT.to_owned(), &preamble, &encode_numbers(&numbers)).await
+        self.hand_over(subjects::LIVE_BEAT.to_owned(), &preamble, &encode_numbers(&numbers), None).await
     }
 }
 
@@ -182,9 +203,14 @@ impl LiveSubscription {
             messages = self.messages.next() => {
                 let messages = messages?;
                 Some(LiveEvent::Messages(
-                    messages.iter().filter_map(|message| LiveMessage::decode(&message.payload)).collect(),
+                    messages.iter().filter_map(decode).collect(),
                 ))
             }
         }
     }
+}
+
+fn decode(message: &Message) -> Option<LiveMessage> {
+    let decoded = LiveMessage::decode(&message.payload)?;
+    Some(LiveMessage { trace: header(message, trace::HEADER).map(str::to_owned), ..decoded })
 }

@@ -18,12 +18,13 @@ use entrenous_protocol::{
     Code, Failure,
     rpc::{Method, Reply},
 };
-use entrenous_runtime::{Shutdown, Tasks};
+use entrenous_runtime::{Shutdown, Tasks, trace};
 use futures::StreamExt;
 use tokio::{
     sync::{Semaphore, oneshot},
     time::Instant,
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{Bus, BusError, ConnectionState, subjects};
 
@@ -110,6 +111,9 @@ impl Calls {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
         let _slot = Slot { calls: self, number };
         headers.insert(TIMEOUT_HEADER, timeout.as_millis().to_string());
+        if let Some(parent) = trace::parent_of(&Span::current()) {
+            headers.insert(trace::HEADER, parent);
+        }
         let reply = format!("{}.{number}", self.inbox);
         let answer = async {
             self.client
@@ -289,7 +293,11 @@ where
         };
         let deadline = Deadline::after(timeout_of(&message));
         let (client, handler) = (self.client.clone(), Arc::clone(&self.handler));
-        self.tasks.spawn(async move {
+        let span = tracing::trace_span!(target: trace::TARGET, "serve", service = M::SERVICE, method = M::NAME);
+        if let Some(parent) = header(&message, trace::HEADER) {
+            trace::follow(&span, parent);
+        }
+        let work = async move {
             let answer = match serde_json::from_slice::<M::Request>(&message.payload) {
                 Ok(request) => match handler(request, deadline).await {
                     Ok(response) => Reply::Ok(response),
@@ -300,13 +308,18 @@ where
             let answer = encode::<M>(&answer);
             respond(&client, reply, answer).await;
             drop(slot);
-        });
+        };
+        self.tasks.spawn(work.instrument(span));
     }
 }
 
 fn timeout_of(message: &Message) -> Duration {
-    let header = message.headers.as_ref().and_then(|headers| headers.get(TIMEOUT_HEADER));
-    header.and_then(|value| value.as_str().parse().ok()).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+    let milliseconds = header(message, TIMEOUT_HEADER).and_then(|value| value.parse().ok());
+    milliseconds.map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+}
+
+pub(crate) fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
 }
 
 fn encode<M: Method>(answer: &Reply<M::Response>) -> Vec<u8> {

@@ -62,6 +62,8 @@ pub struct LiveMessage {
     pub preamble: Preamble,
     /// What clients get; shares the memory of the message.
     pub body: Bytes,
+    /// The `traceparent` that came beside it.
+    pub trace: Option<String>,
 }
 
 /// What a user's connections must hear that is no entry.
@@ -165,7 +167,7 @@ impl LiveMessage {
             origin: number(48)?,
             incarnation: number(56)?,
         };
-        Some(Self { preamble, body: message.slice(PREAMBLE_BYTES..) })
+        Some(Self { preamble, body: message.slice(PREAMBLE_BYTES..), trace: None })
     }
 }
 

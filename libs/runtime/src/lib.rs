@@ -1,9 +1,10 @@
-//! What every service's process has in common: signals and an orderly stop, tracked tasks, logs, metrics, and the admin
+//! What every service's process has in common: signals and an orderly stop, tracked tasks, logs, metrics, traces, and the admin
 //! port with its health checks.
 
 pub mod admin;
 mod lifecycle;
 pub mod telemetry;
+pub mod trace;
 
 pub use admin::{AdminServer, Readiness};
 pub use lifecycle::{Shutdown, Tasks, run_process};
@@ -23,4 +24,7 @@ pub struct ProcessConfig {
     /// Which log lines, in the syntax of tracing's `EnvFilter`.
     #[arg(long, env, default_value = "info")]
     pub log_filter: String,
+    /// Traces.
+    #[command(flatten)]
+    pub traces: trace::TraceConfig,
 }

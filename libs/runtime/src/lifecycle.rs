@@ -102,7 +102,10 @@ pub fn run_process<F>(service: &'static str, process: &ProcessConfig, run: impl 
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    telemetry::init(process.log_format, &process.log_filter);
+    let _traces = match telemetry::init(service, process.log_format, &process.log_filter, &process.traces) {
+        Ok(traces) => traces,
+        Err(error) => return refuse(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -127,6 +130,12 @@ where
             }
         }
     })
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn refuse(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{error:#}");
+    ExitCode::FAILURE
 }
 
 async fn watch_signals(shutdown: Shutdown) {

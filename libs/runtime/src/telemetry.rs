@@ -1,9 +1,12 @@
-//! Logs and metrics of the process. Never content, tokens, keys, addresses of clients or whole frames.
+//! Logs, metrics and traces of the process. Never content, tokens, keys, addresses of clients or whole frames.
 
 use std::sync::OnceLock;
 
+use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::trace::{self, TraceConfig, Traces};
 
 /// Form of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -21,18 +24,21 @@ const BYTES: &[f64] = &[64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_1
 
 static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Sets up logs and metrics once for the process; later calls change nothing.
-pub fn init(format: LogFormat, filter: &str) {
+/// Sets up logs, metrics and traces once for the process; later calls change nothing. What it gives is dropped last.
+///
+/// # Errors
+/// When the address of the collector of traces is none.
+pub fn init(service: &'static str, format: LogFormat, filter: &str, traces: &TraceConfig) -> anyhow::Result<Traces> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second initialisation (tests, several services in one process) keeps the first.
-    let _ = match format {
-        LogFormat::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
-        }
-        LogFormat::Text => registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init(),
+    let (layer, traces) = trace::layer(service, traces).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+    let log = match format {
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => fmt::layer().with_target(false).with_writer(std::io::stderr).boxed(),
     };
+    // A second initialisation (tests, several services in one process) keeps the first.
+    let _ = tracing_subscriber::registry().with(layer).with(log.with_filter(filter)).try_init();
     let _ = prometheus();
+    Ok(traces)
 }
 
 /// The metrics of the process as Prometheus text.

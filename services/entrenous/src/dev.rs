@@ -15,7 +15,7 @@ use std::{num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use entrenous_local_servers::ports;
-use entrenous_runtime::{LogFormat, telemetry};
+use entrenous_runtime::{LogFormat, telemetry, trace::TraceConfig};
 use tokio::task::JoinSet;
 
 use crate::{migrate::migrate_all, output::say};
@@ -53,6 +53,9 @@ pub(crate) struct DevArgs {
     /// Which log lines, in the syntax of tracing's `EnvFilter`.
     #[arg(long, env, default_value = "warn")]
     log_filter: String,
+    /// Traces.
+    #[command(flatten)]
+    traces: TraceConfig,
 }
 
 /// Runs everything until Ctrl-C or SIGTERM.
@@ -60,7 +63,7 @@ pub(crate) struct DevArgs {
 /// # Errors
 /// When something is missing, taken or broken, in a sentence that says what to do.
 pub(crate) async fn run(arguments: DevArgs) -> anyhow::Result<()> {
-    telemetry::init(LogFormat::Text, &arguments.log_filter);
+    let _traces = telemetry::init("entrenous", LogFormat::Text, &arguments.log_filter, &arguments.traces)?;
     let stop = Stop::watch_signals()?;
     let mut data = DataFolder::open(&arguments.data).await?;
     leftovers::stop(&data).await;

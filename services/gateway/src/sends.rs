@@ -24,11 +24,12 @@ use entrenous_protocol::{
     live::stable_hash,
     rpc::store::{AppendMessage, Stored},
 };
-use entrenous_runtime::{Shutdown, Tasks};
+use entrenous_runtime::{Shutdown, Tasks, trace};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::Span;
 
 use crate::worker::WorkerEvent;
 
@@ -73,6 +74,8 @@ struct Queued {
     bytes: usize,
     deadline: Instant,
     reply: ReplyTo,
+    /// From when the message came until its sender is answered.
+    span: Span,
 }
 
 /// The way to the store. Cheap to clone.
@@ -103,14 +106,16 @@ impl Sends {
     ///
     /// # Errors
     /// `unavailable` when too much is under way already; then nothing comes through `reply`.
-    pub fn submit(&self, message: AppendMessage, reply: ReplyTo) -> Result<(), Failure> {
+    pub fn submit(&self, mut message: AppendMessage, reply: ReplyTo) -> Result<(), Failure> {
         let bytes = message.message.content.get().len() + message.message.metadata.get().len() + OVERHEAD_BYTES;
         if self.pending_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Failure::unavailable("too many messages await their ack"));
         }
         let partition = usize::from(stable_hash(message.conversation_id.as_uuid(), PARTITIONS));
-        let queued = Queued { message, bytes, deadline: Instant::now() + self.deadline, reply };
+        let span = tracing::trace_span!(target: trace::TARGET, "send", conversation_id = %message.conversation_id);
+        message.trace = trace::parent_of(&span);
+        let queued = Queued { message, bytes, deadline: Instant::now() + self.deadline, reply, span };
         let queue = self.partitions.get(partition).ok_or_else(Failure::internal)?;
         queue.try_send(queued).map_err(|_full| {
             self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -12,6 +12,7 @@ use entrenous_protocol::{
         store::{self, HEADS_MAX, Head, Range, ReadRangesRequest, VERSIONS_MAX},
     },
 };
+use entrenous_runtime::trace;
 use tokio::sync::mpsc;
 
 use crate::{fanout::Fanout, sends::SendResult, state::Gateway};
@@ -96,7 +97,7 @@ impl Worker {
             WorkerEvent::Live(messages) => {
                 for message in messages.iter() {
                     match message.preamble.kind {
-                        LiveKind::Entry => self.fanout.borrow_mut().on_live_entry(message),
+                        LiveKind::Entry => self.on_entry(message),
                         LiveKind::UserNotice => self.on_notice(message),
                         LiveKind::Beat => {}
                     }
@@ -116,6 +117,16 @@ impl Worker {
             WorkerEvent::LoginsEnded(logins) => self.end_logins(&logins),
             WorkerEvent::Drain(spread) => self.drain(spread),
         }
+    }
+
+    fn on_entry(&self, message: &LiveMessage) {
+        let span = message.trace.as_deref().map(|parent| {
+            let span = tracing::trace_span!(target: trace::TARGET, "fan_out", seq = message.preamble.seq);
+            trace::follow(&span, parent);
+            span
+        });
+        let _entered = span.as_ref().map(tracing::Span::enter);
+        self.fanout.borrow_mut().on_live_entry(message);
     }
 
     fn on_notice(&self, message: &LiveMessage) {

@@ -83,6 +83,9 @@ pub struct AppendMessage {
     /// [`crate::live::origin_of`] the connection that sent it, 0 where it came by REST.
     pub origin: u64,
     pub message: NewMessage,
+    /// The `traceparent` of the message, where it is traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -61,7 +61,7 @@ fn live(seq: u64, origin: u64, member: Option<&MemberContent>) -> LiveMessage {
         origin,
         incarnation: 1,
     };
-    LiveMessage { preamble, body: frame(seq, member).to_string().into() }
+    LiveMessage { preamble, body: frame(seq, member).to_string().into(), trace: None }
 }
 
 fn logged(seq: u64) -> LogEntry {

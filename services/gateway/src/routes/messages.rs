@@ -49,6 +49,7 @@ pub(crate) async fn send(
 ) -> Answer {
     let id = body.0.id.ok_or_else(|| Failure::invalid("id", "is required"))?;
     let append = AppendMessage {
+        trace: None,
         conversation_id: path_id(&request, "id")?,
         direct_with: None,
         sender_id: caller.0.sub,

@@ -15,9 +15,10 @@ use entrenous_protocol::{
     Code, Failure,
     rpc::store::{APPEND_BYTES_MAX, APPEND_MAX, Append, AppendRequest, AppendResult, Stored},
 };
-use entrenous_runtime::Shutdown;
+use entrenous_runtime::{Shutdown, trace};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
+use tracing::{Instrument as _, Span};
 
 use super::{Queued, ReplyTo, SendResult};
 use crate::worker::WorkerEvent;
@@ -280,6 +281,10 @@ async fn fly(bus: Bus, lane: Lane, batch: Vec<Queued>) -> Landed {
     let deadline = batch.iter().map(|queued| queued.deadline).min().unwrap_or_else(Instant::now);
     let request = AppendRequest { messages: batch.iter().map(|queued| queued.message.clone()).collect() };
     let mut backoff = BACKOFF_MIN;
+    // A batch belongs to the first of its messages that is traced; the others show when they were sent and handed on.
+    let parent =
+        batch.iter().find(|queued| queued.message.trace.is_some()).map_or_else(Span::none, |one| one.span.clone());
+    let span = tracing::trace_span!(target: trace::TARGET, parent: &parent, "append", messages = batch.len());
     metrics::histogram!("chat_append_batch_messages").record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
     loop {
         let timeout = TRY_MAX.min(deadline.saturating_duration_since(Instant::now()));
@@ -287,7 +292,7 @@ async fn fly(bus: Bus, lane: Lane, batch: Vec<Queued>) -> Landed {
             let failure = Failure::unavailable("the message store does not answer");
             return Landed { lane, batch, results: Err(failure) };
         }
-        match bus.call::<Append>(&request, timeout).await {
+        match bus.call::<Append>(&request, timeout).instrument(span.clone()).await {
             Ok(response) if response.results.len() == batch.len() => {
                 return Landed { lane, batch, results: Ok(response.results) };
             }

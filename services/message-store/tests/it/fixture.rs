@@ -258,6 +258,7 @@ pub(crate) fn into(conversation_id: ConversationId, sender: u128, message: NewMe
         sender_device_id: device(sender),
         origin: 7,
         message,
+        trace: None,
     }
 }
 

@@ -171,6 +171,7 @@ fn send(
         sender_device_id: connection.device_id,
         origin: connection.origin,
         message,
+        trace: None,
     };
     let reply = ReplyTo::Connection { worker: worker.events.clone(), origin: connection.origin };
     if let Err(failure) = worker.gateway.sends.submit(message, reply) {
