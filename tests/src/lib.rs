@@ -10,4 +10,4 @@ mod system;
 
 pub use cluster::{Cluster, Node};
 pub use people::{PASSWORD, Person};
-pub use system::{Shape, System, program};
+pub use system::{Paused, Shape, System, program};

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context;
 use entrenous_client::Url;
 use entrenous_local_servers::{Output, Process, ProcessSpec, Signal, ports};
+use rustix::process::Pid;
 use serde::Deserialize;
 
 /// How long a system may take to be ready: late, because a busy machine is no failure.
@@ -66,6 +67,17 @@ pub struct System {
     gateways: Vec<Url>,
     // Last, so that the processes are gone before their data.
     data: tempfile::TempDir,
+}
+
+/// A process that stands still. Dropping it lets it go on.
+#[derive(Debug)]
+pub struct Paused(Pid);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // One that was killed meanwhile needs nothing.
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::CONT);
+    }
 }
 
 #[derive(Deserialize)]
@@ -157,9 +169,38 @@ impl System {
     /// # Errors
     /// When the list of processes cannot be read.
     pub fn kill(&self, name: &str) -> anyhow::Result<bool> {
-        let pid = self.processes()?.get(name).copied();
-        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = self.pid(name)?;
         Ok(pid.is_some_and(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()))
+    }
+
+    /// Stops a process with SIGSTOP until what this gives is dropped; none where it is not there at the moment.
+    ///
+    /// # Errors
+    /// When the list of processes cannot be read.
+    pub fn pause(&self, name: &str) -> anyhow::Result<Option<Paused>> {
+        let Some(pid) = self.pid(name)? else { return Ok(None) };
+        let is_paused = rustix::process::kill_process(pid, rustix::process::Signal::STOP).is_ok();
+        Ok(is_paused.then_some(Paused(pid)))
+    }
+
+    /// Kills nats-server; when it is back, it has no streams. False where it is not there at the moment.
+    ///
+    /// # Errors
+    /// When its folder cannot be moved away.
+    pub fn wipe_streams(&self) -> anyhow::Result<bool> {
+        let Some(pid) = self.pid("nats-server")? else { return Ok(false) };
+        let folder = self.data.path().join("data/nats");
+        // While it runs, so that it cannot be started again with them.
+        let away = folder.join(format!("wiped-{:016x}", rand::random::<u64>()));
+        if fs::rename(folder.join("jetstream"), away).is_err() {
+            return Ok(false);
+        }
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok())
+    }
+
+    fn pid(&self, name: &str) -> anyhow::Result<Option<Pid>> {
+        let pid = self.processes()?.get(name).copied();
+        Ok(pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw))
     }
 
     /// Waits until every process named is there and every gateway is ready.

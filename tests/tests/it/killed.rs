@@ -1,5 +1,5 @@
-//! People talk in direct and group conversations, over WebSocket and REST, while gateways, message-stores, PostgreSQL and
-//! nats-server are killed and members come and go. Afterwards the history of everything that they did and saw must keep
+//! People talk in direct and group conversations, over WebSocket and REST, while every service, PostgreSQL and nats-server
+//! are killed and paused, streams wiped, connections broken, and members come and go. Afterwards the history of everything that they did and saw must keep
 //! every promise of docs/protocol.md, section 3.
 
 mod caller;
@@ -16,6 +16,7 @@ use entrenous_protocol::{
     entry::{ConversationKind, EntryKind, MemberContent},
 };
 use entrenous_system_tests::{Person, Shape, System};
+use entrenous_test_support::Proxy;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -39,7 +40,7 @@ async fn promises_hold_while_processes_are_killed() {
     let world = set_up(seed).await;
     let mut people = JoinSet::new();
     start_people(&world, seed, &mut people);
-    let kills = nemesis::run(&world, StdRng::seed_from_u64(seed), Instant::now() + TALK_FOR).await.unwrap();
+    let faults = nemesis::run(&world, StdRng::seed_from_u64(seed), Instant::now() + TALK_FOR).await.unwrap();
     world.enter(Phase::Finishing);
     world.system.wait_whole(&nemesis::ALL).await.unwrap();
     wait_finished(&world).await;
@@ -50,7 +51,7 @@ async fn promises_hold_while_processes_are_killed() {
     }
     read_logs(&world).await;
     let report = check(&world.recorder.history());
-    judge(&world, &report, &kills, seed);
+    judge(&world, &report, &faults, seed);
 }
 
 async fn set_up(seed: u64) -> Arc<World> {
@@ -59,7 +60,11 @@ async fn set_up(seed: u64) -> Arc<World> {
     for name in ["anna", "bert", "cleo", "dora", "emil", "fritz"] {
         people.push(Person::new(system.gateway(), name).await.unwrap());
     }
-    let world = Arc::new(World::new(system, people));
+    let mut lines = Vec::new();
+    for gateway in system.gateways() {
+        lines.push(Proxy::start(gateway.socket_addrs(|| None).unwrap()[0]).await.unwrap());
+    }
+    let world = Arc::new(World::new(system, lines, people));
     world.recorder.record(What::Fault { name: format!("seed {seed}") });
     let [anna, bert, cleo, dora, emil, fritz] = world.people.as_slice() else { panic!("six people") };
     let mut rooms = Vec::new();
@@ -169,17 +174,17 @@ fn log_entry(entry: &Entry) -> LogEntry {
     LogEntry { seq: entry.seq, id: entry.id, sender: entry.sender_id, member }
 }
 
-fn judge(world: &World, report: &Report, kills: &BTreeMap<&'static str, usize>, seed: u64) {
+fn judge(world: &World, report: &Report, faults: &BTreeMap<&'static str, usize>, seed: u64) {
     if !report.is_ok() {
         let path = save(world);
-        panic!("seed {seed}, kills {kills:?}, history in {}\n{report}", path.display());
+        panic!("seed {seed}, faults {faults:?}, history in {}\n{report}", path.display());
     }
     // Shown where the test runner shows what passing tests say.
-    drop(writeln!(std::io::stdout(), "seed {seed}, kills {kills:?}\n{report}"));
+    drop(writeln!(std::io::stdout(), "seed {seed}, faults {faults:?}\n{report}"));
     let counts = report.counts;
     // A history in which little happened proves little.
     assert!(counts.acknowledged >= 300 && counts.repeated > 0 && counts.member_changes >= 5, "{report}");
-    assert!(kills.values().sum::<usize>() >= 6, "{kills:?}");
+    assert!(faults.values().sum::<usize>() >= 6, "{faults:?}");
     assert_eq!(counts.settled, world.people.len(), "{report}");
 }
 

@@ -9,6 +9,7 @@ use entrenous_checker::Recorder;
 use entrenous_client::{OutgoingMessage, Url};
 use entrenous_model::{ConversationId, UserId};
 use entrenous_system_tests::{Person, System};
+use entrenous_test_support::Proxy;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::sync::watch;
 
@@ -35,6 +36,8 @@ pub(super) struct Room {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) system: System,
+    /// Lines to the gateways, which can be cut.
+    pub(super) lines: Vec<Proxy>,
     pub(super) recorder: Recorder,
     pub(super) people: Vec<Person>,
     pub(super) rooms: OnceLock<Vec<Room>>,
@@ -46,9 +49,10 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(system: System, people: Vec<Person>) -> Self {
+    pub(super) fn new(system: System, lines: Vec<Proxy>, people: Vec<Person>) -> Self {
         Self {
             system,
+            lines,
             recorder: Recorder::default(),
             people,
             rooms: OnceLock::new(),
@@ -113,7 +117,8 @@ impl World {
     }
 
     pub(super) fn any_gateway(&self, rng: &mut StdRng) -> Url {
-        self.system.gateways().choose(rng).unwrap().clone()
+        let line = self.lines.choose(rng).unwrap();
+        format!("http://{}", line.addr()).parse().unwrap()
     }
 
     /// A room that this person was a member of at the beginning.
