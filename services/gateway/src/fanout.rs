@@ -17,7 +17,7 @@ use entrenous_protocol::{
     entry::{EntryKind, MemberContent},
     frame,
     live::{FLAG_MEMBER, LiveMessage},
-    rpc::store::{Attaching, Head, LogEntry, Memberships, Stored},
+    rpc::store::{Head, LogEntry, Memberships, Stored},
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -126,17 +126,6 @@ impl Fanout {
     /// A user's connections.
     pub(crate) fn connections_of(&self, user: UserId) -> &[Rc<Connection>] {
         self.users.get(&user).map_or(&[], Vec::as_slice)
-    }
-
-    /// Users who are connected here.
-    pub(crate) fn users(&self) -> Vec<UserId> {
-        self.users.keys().copied().collect()
-    }
-
-    /// A connection of the user that has synced when the memberships had another version.
-    pub(crate) fn behind_version(&self, user: UserId, version: u64) -> Option<Attaching> {
-        let mut synced = self.connections_of(user).iter().filter(|connection| connection.has_synced.get());
-        synced.find(|connection| connection.membership_version.get() != version).map(|connection| connection.device())
     }
 
     /// All connections.

@@ -8,6 +8,7 @@
 //! messages behind it, so that it holds up nobody else.
 
 mod partition;
+mod store_clock;
 
 use std::{
     sync::{
@@ -91,10 +92,11 @@ impl Sends {
     /// Starts the partitions. They end when the last `Sends` is dropped or the stop is asked for and nothing waits.
     pub fn start(bus: &Bus, tasks: &Tasks, shutdown: &Shutdown, bytes_max: usize, deadline: Duration) -> Self {
         let pending_bytes = Arc::new(AtomicUsize::new(0));
+        let clock = Arc::new(store_clock::StoreClock::default());
         let partitions = (0..PARTITIONS)
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-                let partition = partition::Partition::new(bus.clone(), Arc::clone(&pending_bytes));
+                let partition = partition::Partition::new(bus.clone(), Arc::clone(&clock), Arc::clone(&pending_bytes));
                 tasks.spawn(partition.run(receiver, shutdown.clone()));
                 sender
             })

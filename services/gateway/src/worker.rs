@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
+use ahash::AHashMap;
 use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
@@ -9,10 +10,11 @@ use entrenous_protocol::{
     live::{LiveKind, LiveMessage, UserNotice},
     rpc::{
         Method,
-        store::{self, HEADS_MAX, Head, Range, ReadRangesRequest, VERSIONS_MAX},
+        store::{self, CHECKS_MAX, HEADS_MAX, Head, Range, ReadRangesRequest},
     },
 };
 use entrenous_runtime::trace;
+use futures::future::join_all;
 use tokio::sync::mpsc;
 
 use crate::{fanout::Fanout, sends::SendResult, state::Gateway};
@@ -246,7 +248,7 @@ impl Worker {
             fanout.take_holes()
         };
         Rc::clone(&self).repair(holes).await;
-        self.check_memberships().await;
+        self.check_connections().await;
         drop(request.done);
     }
 
@@ -261,24 +263,25 @@ impl Worker {
         heads
     }
 
-    /// Reads the memberships of users again whose version is another one than their connections know.
-    async fn check_memberships(&self) {
-        let users = self.fanout.borrow().users();
-        for user_ids in users.chunks(VERSIONS_MAX) {
-            let request = store::MembershipVersionsRequest { user_ids: user_ids.to_vec() };
-            let versions = self.ask_until_answered::<store::MembershipVersions>(&request).await;
-            let behind: Vec<_> = {
-                let fanout = self.fanout.borrow();
-                user_ids
-                    .iter()
-                    .zip(versions)
-                    .filter_map(|(user, version)| fanout.behind_version(*user, version))
-                    .collect()
-            };
-            let reads = behind.iter().map(|device| self.gateway.store.memberships(*device));
-            for (device, read) in behind.iter().zip(futures::future::join_all(reads).await) {
+    /// Closes connections whose device has a newer one, and reads memberships again that are others than a connection
+    /// knows.
+    async fn check_connections(&self) {
+        let connections: Vec<_> = self.fanout.borrow().connections().cloned().collect();
+        for connections in connections.chunks(CHECKS_MAX) {
+            let devices = connections.iter().map(|connection| connection.device()).collect();
+            let request = store::CheckConnectionsRequest { connections: devices };
+            let checks = self.ask_until_answered::<store::CheckConnections>(&request).await;
+            let mut behind = AHashMap::new();
+            for (connection, check) in connections.iter().zip(checks) {
+                connection.note_connection_no(check.connection_no, false);
+                if connection.has_synced.get() && connection.membership_version.get() != check.membership_version {
+                    behind.insert(connection.user_id, connection.device());
+                }
+            }
+            let reads = behind.values().map(|device| self.gateway.store.memberships(*device));
+            for (user, read) in behind.keys().zip(join_all(reads).await) {
                 if let Ok(memberships) = read {
-                    self.fanout.borrow_mut().on_memberships(device.user_id, &memberships);
+                    self.fanout.borrow_mut().on_memberships(*user, &memberships);
                 }
             }
         }

@@ -120,6 +120,8 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         ReadRanges => ranges::handle,
         ReadMemberships => reads::memberships,
         Heads => reads::heads,
+        ChangedSince => reads::changed_since,
+        CheckConnections => reads::check_connections,
         Attach => attach::handle,
         AddDevice => attach::add_device,
     }

@@ -40,8 +40,9 @@ methods! { "message-store" {
     ReadMemberships = "read_memberships": ReadMembershipsRequest => Vec<Memberships>;
     /// Which conversations moved lately: for a gateway that may have missed live messages.
     ChangedSince = "changed_since": ChangedSinceRequest => ChangedSinceResponse;
-    /// Membership versions of users, in the order of the request. At most [`VERSIONS_MAX`].
-    MembershipVersions = "membership_versions": MembershipVersionsRequest => Vec<u64>;
+    /// What a gateway that may have missed live messages must know of its connections, in the order of the request. At most
+    /// [`CHECKS_MAX`].
+    CheckConnections = "check_connections": CheckConnectionsRequest => Vec<ConnectionCheck>;
     /// Heads of conversations; unknown ones are left out. At most [`HEADS_MAX`].
     Heads = "heads": HeadsRequest => Vec<Head>;
     /// New connections: one answer each, in the order of the request. At most [`ATTACH_MAX`].
@@ -58,8 +59,8 @@ pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 pub const HEADS_MAX: usize = 10_000;
 /// Users in one request of [`ReadMemberships`].
 pub const MEMBERSHIPS_MAX: usize = 256;
-/// Users in one request of [`MembershipVersions`].
-pub const VERSIONS_MAX: usize = 10_000;
+/// Connections in one request of [`CheckConnections`].
+pub const CHECKS_MAX: usize = 10_000;
 /// Connections in one request of [`Attach`].
 pub const ATTACH_MAX: usize = 1_000;
 /// Ranges in one request of [`ReadRanges`].
@@ -70,6 +71,9 @@ pub const LEFT_TOLD_DAYS: u64 = 30;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AppendRequest {
     pub messages: Vec<AppendMessage>,
+    /// By the store's clock: nothing is stored later than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,6 +95,9 @@ pub struct AppendMessage {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AppendResponse {
     pub results: Vec<AppendResult>,
+    /// What the store's clock showed, where something was stored now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -278,8 +285,16 @@ pub enum ChangedSinceResponse {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MembershipVersionsRequest {
-    pub user_ids: Vec<UserId>,
+pub struct CheckConnectionsRequest {
+    pub connections: Vec<Attaching>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionCheck {
+    /// 0 for a user without memberships.
+    pub membership_version: u64,
+    /// The number of the device's newest connection, 0 for a device that never connected.
+    pub connection_no: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

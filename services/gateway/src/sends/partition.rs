@@ -13,14 +13,14 @@ use entrenous_bus::Bus;
 use entrenous_model::ConversationId;
 use entrenous_protocol::{
     Code, Failure,
-    rpc::store::{APPEND_BYTES_MAX, APPEND_MAX, Append, AppendRequest, AppendResult, Stored},
+    rpc::store::{APPEND_BYTES_MAX, APPEND_MAX, Append, AppendRequest, AppendResponse, AppendResult, Stored},
 };
 use entrenous_runtime::{Shutdown, trace};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{Instrument as _, Span};
 
-use super::{Queued, ReplyTo, SendResult};
+use super::{Queued, ReplyTo, SendResult, store_clock::StoreClock};
 use crate::worker::WorkerEvent;
 
 /// One try. The store ends its transaction by then, so that the next try cannot be overtaken by this one.
@@ -49,6 +49,7 @@ struct LaneState {
 
 pub(super) struct Partition {
     bus: Bus,
+    clock: Arc<StoreClock>,
     pending_bytes: Arc<AtomicUsize>,
     main: LaneState,
     lanes: HashMap<ConversationId, LaneState>,
@@ -56,8 +57,15 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn new(bus: Bus, pending_bytes: Arc<AtomicUsize>) -> Self {
-        Self { bus, pending_bytes, main: LaneState::default(), lanes: HashMap::new(), flights: FuturesUnordered::new() }
+    pub(super) fn new(bus: Bus, clock: Arc<StoreClock>, pending_bytes: Arc<AtomicUsize>) -> Self {
+        Self {
+            bus,
+            clock,
+            pending_bytes,
+            main: LaneState::default(),
+            lanes: HashMap::new(),
+            flights: FuturesUnordered::new(),
+        }
     }
 
     /// Works until nobody can send any more, or the stop is asked for and nothing waits.
@@ -112,7 +120,7 @@ impl Partition {
                 lane.is_in_flight = true;
                 lane.retry_at = None;
                 let batch = take_batch(&mut lane.queue);
-                self.flights.push(fly(self.bus.clone(), key, batch).boxed());
+                self.flights.push(fly(self.bus.clone(), Arc::clone(&self.clock), key, batch).boxed());
             }
         }
     }
@@ -277,9 +285,10 @@ fn take_batch(queue: &mut VecDeque<Queued>) -> Vec<Queued> {
 }
 
 /// Asks the store until it answers or the oldest message's deadline has passed.
-async fn fly(bus: Bus, lane: Lane, batch: Vec<Queued>) -> Landed {
+async fn fly(bus: Bus, clock: Arc<StoreClock>, lane: Lane, batch: Vec<Queued>) -> Landed {
     let deadline = batch.iter().map(|queued| queued.deadline).min().unwrap_or_else(Instant::now);
-    let request = AppendRequest { messages: batch.iter().map(|queued| queued.message.clone()).collect() };
+    let mut request =
+        AppendRequest { not_after: None, messages: batch.iter().map(|queued| queued.message.clone()).collect() };
     let mut backoff = BACKOFF_MIN;
     // A batch belongs to the first of its messages that is traced; the others show when they were sent and handed on.
     let parent =
@@ -292,8 +301,10 @@ async fn fly(bus: Bus, lane: Lane, batch: Vec<Queued>) -> Landed {
             let failure = Failure::unavailable("the message store does not answer");
             return Landed { lane, batch, results: Err(failure) };
         }
+        request.not_after = clock.after(timeout);
         match bus.call::<Append>(&request, timeout).instrument(span.clone()).await {
             Ok(response) if response.results.len() == batch.len() => {
+                note_time(&clock, &response);
                 return Landed { lane, batch, results: Ok(response.results) };
             }
             Ok(_) => return Landed { lane, batch, results: Err(Failure::internal()) },
@@ -302,6 +313,16 @@ async fn fly(bus: Bus, lane: Lane, batch: Vec<Queued>) -> Landed {
         }
         tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// What was refused as late shows that the clock is not what it seemed.
+fn note_time(clock: &StoreClock, response: &AppendResponse) {
+    let is_late = |result: &AppendResult| matches!(result, AppendResult::Refused(why) if why.code == Code::Unavailable);
+    match response.at {
+        Some(at) => clock.note(at),
+        None if response.results.iter().any(is_late) => clock.forget(),
+        None => {}
     }
 }
 

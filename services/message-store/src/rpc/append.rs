@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, Utc};
 use entrenous_bus::Deadline;
-use entrenous_model::{ConversationId, EntryId};
+use entrenous_model::{ConversationId, EntryId, Timestamp};
 use entrenous_protocol::{
     Code, Entry, EntryKind, Failure,
     entry::ConversationKind,
@@ -43,7 +44,7 @@ pub(super) async fn handle(
     request: AppendRequest,
     deadline: Deadline,
 ) -> Result<AppendResponse, RequestError> {
-    let messages = request.messages;
+    let AppendRequest { messages, not_after } = request;
     check_size(&messages)?;
     context.metrics.batch_received(messages.len());
     let refusals = context.make_directs_of(&messages, deadline).await?;
@@ -55,15 +56,17 @@ pub(super) async fn handle(
         })
         .collect();
     let pieces = pieces(&context, &messages, &results);
-    let batch = Batch { context: context.clone(), messages: Arc::new(messages), deadline, calls: 0 };
-    let stored = context.write(deadline, async move { Ok(batch.run(pieces).await) }).await?;
+    let not_after = not_after.map(Timestamp::as_datetime);
+    let batch =
+        Batch { context: context.clone(), messages: Arc::new(messages), deadline, not_after, calls: 0, at: None };
+    let (stored, at) = context.write(deadline, async move { Ok(batch.run(pieces).await) }).await?;
     for (index, result) in stored {
         if let Some(slot) = results.get_mut(index) {
             *slot = Some(result);
         }
     }
     let results = results.into_iter().map(|result| result.unwrap_or(AppendResult::Busy)).collect();
-    Ok(AppendResponse { results })
+    Ok(AppendResponse { results, at: at.map(Timestamp::from) })
 }
 
 fn check_size(messages: &[AppendMessage]) -> Result<(), Failure> {
@@ -97,14 +100,18 @@ struct Batch {
     context: Context,
     messages: Arc<Vec<AppendMessage>>,
     deadline: Deadline,
+    /// By the clock of the database.
+    not_after: Option<DateTime<Utc>>,
     calls: usize,
+    /// What that clock showed last.
+    at: Option<DateTime<Utc>>,
 }
 
 type Results = Vec<(usize, AppendResult)>;
 
 impl Batch {
     /// Appends everything, in as many calls as it takes; what got no result is `busy`.
-    async fn run(mut self, mut pieces: Vec<BatchPiece>) -> Results {
+    async fn run(mut self, mut pieces: Vec<BatchPiece>) -> (Results, Option<DateTime<Utc>>) {
         let mut results = Results::with_capacity(pieces.len());
         while !pieces.is_empty() && self.calls < CALLS_MAX {
             let Round { now, copies, later } = round(pieces);
@@ -122,7 +129,7 @@ impl Batch {
             }
             pieces = later;
         }
-        results
+        (results, self.at)
     }
 
     /// Appends distinct messages; one that the database does not take is found by halving. Fails, with all results, when
@@ -161,7 +168,7 @@ impl Batch {
         Ok(results)
     }
 
-    async fn append_part(&self, part: &[BatchPiece]) -> Result<Results, AppendError> {
+    async fn append_part(&mut self, part: &[BatchPiece]) -> Result<Results, AppendError> {
         let connection = self.context.connection(self.deadline).await;
         let mut connection = connection.map_err(|error| match error {
             RequestError::Store(error) => AppendError::Away(error),
@@ -175,9 +182,10 @@ impl Batch {
         let messages: Vec<(&BatchPiece, &AppendMessage)> =
             part.iter().filter_map(|piece| Some((piece, self.messages.get(piece.index)?))).collect();
         let batch_id = self.context.ids.next();
-        let statement = statement(batch_id, &messages, remaining);
+        let statement = statement(batch_id, &messages, self.not_after, remaining);
         let rows = self.context.measured("append", append(&mut connection, statement)).await?;
         drop(connection);
+        self.at = rows.iter().find_map(|row| row.feed_at).or(self.at);
         Ok(self.conclude(batch_id, &messages, &rows))
     }
 
@@ -208,13 +216,19 @@ impl Batch {
     }
 }
 
-fn statement<'a>(batch_id: Uuid, messages: &[(&'a BatchPiece, &'a AppendMessage)], remaining: Duration) -> Append<'a> {
+fn statement<'a>(
+    batch_id: Uuid,
+    messages: &[(&'a BatchPiece, &'a AppendMessage)],
+    not_after: Option<DateTime<Utc>>,
+    remaining: Duration,
+) -> Append<'a> {
     let all = || messages.iter().map(|(_, message)| *message);
     let mut conversations = all().map(|message| message.conversation_id);
     let first = conversations.next();
     let is_only = conversations.all(|id| Some(id) == first);
     let wait = if is_only { ONLY_WAIT_MAX.min(remaining / 2) } else { Duration::ZERO };
     Append {
+        not_after,
         batch_id,
         budget_ms: millis(remaining),
         wait_ms: millis(wait),

@@ -1,4 +1,4 @@
-//! `messaging.append`: messages into logs, one call for a batch.
+//! `messaging.append_before`: messages into logs, one call for a batch.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -18,6 +18,8 @@ use crate::error::is_away;
 #[derive(Debug)]
 #[expect(missing_docs, reason = "named like the parameters of messaging.append")]
 pub struct Append<'a> {
+    /// None: no bound but the budget.
+    pub not_after: Option<DateTime<Utc>>,
     pub batch_id: Uuid,
     pub budget_ms: i32,
     pub wait_ms: i32,
@@ -121,8 +123,8 @@ impl Query for Append<'_> {
 
 impl QueryFragment<Pg> for Append<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT * FROM messaging.append(");
-        out.push_bind_param::<SqlUuid, _>(&self.batch_id)?;
+        out.push_sql("SELECT * FROM messaging.append_before(");
+        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.not_after)?;
         macro_rules! binds {
             ($($sql:ty = $field:ident),* $(,)?) => {$(
                 out.push_sql(", ");
@@ -130,7 +132,7 @@ impl QueryFragment<Pg> for Append<'_> {
             )*};
         }
         binds! {
-            Integer = budget_ms, Integer = wait_ms, Array<SqlUuid> = conversation_ids, Array<SqlUuid> = ids,
+            SqlUuid = batch_id, Integer = budget_ms, Integer = wait_ms, Array<SqlUuid> = conversation_ids, Array<SqlUuid> = ids,
             Array<SqlUuid> = sender_ids, Array<SqlUuid> = device_ids, Array<Text> = message_types,
             Array<Binary> = contents, Array<Bool> = sealed, Array<Binary> = digests,
             Array<Nullable<SqlUuid>> = reply_tos, Array<Nullable<SqlUuid>> = thread_ids,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{Array, BigInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use entrenous_model::{DeviceId, UserId};
-use entrenous_protocol::rpc::store::{AttachResponse, Attaching};
+use entrenous_protocol::rpc::store::{AttachResponse, Attaching, ConnectionCheck};
 use uuid::Uuid;
 
 use super::{statement, to_u64};
@@ -31,6 +31,16 @@ statement! {
             (SELECT incarnation FROM messaging.incarnation)
      FROM asked a JOIN counted c ON c.device_id = a.device_id
      ORDER BY a.place",
+}
+
+statement! {
+    /// What connections may have missed the news of.
+    Check { user_ids: Array<SqlUuid> = Vec<Uuid>, device_ids: Array<SqlUuid> = Vec<Uuid> } -> (BigInt, BigInt);
+    "SELECT coalesce(v.membership_version, 0), coalesce(d.connection_no, 0)
+     FROM unnest({}, {}) WITH ORDINALITY AS i (user_id, device_id, place)
+     LEFT JOIN messaging.user_versions v ON v.user_id = i.user_id
+     LEFT JOIN messaging.devices d ON d.device_id = i.device_id
+     ORDER BY i.place",
 }
 
 statement! {
@@ -64,6 +74,21 @@ pub(crate) async fn attach(
         [] => read_incarnation(connection).await?,
     };
     Ok(AttachResponse { incarnation, connection_nos: rows.iter().map(|(_, number, _)| to_u64(*number)).collect() })
+}
+
+/// What connections may have missed the news of, in their order.
+pub(crate) async fn check(
+    connection: &mut AsyncPgConnection,
+    connections: &[Attaching],
+) -> diesel::QueryResult<Vec<ConnectionCheck>> {
+    let statement = Check {
+        user_ids: connections.iter().map(|one| one.user_id.as_uuid()).collect(),
+        device_ids: connections.iter().map(|one| one.device_id.as_uuid()).collect(),
+    };
+    let rows: Vec<(i64, i64)> = statement.load(connection).await?;
+    let check =
+        |(version, number)| ConnectionCheck { membership_version: to_u64(version), connection_no: to_u64(number) };
+    Ok(rows.into_iter().map(check).collect())
 }
 
 /// Notes that a device was added now. Doing it twice changes nothing.

@@ -1,10 +1,10 @@
 //! Method `append` over the bus.
 
 use diesel_async::SimpleAsyncConnection;
-use entrenous_model::ConversationId;
+use entrenous_model::{ConversationId, Timestamp};
 use entrenous_protocol::{
     Code,
-    rpc::store::{AppendMessage, AppendResult},
+    rpc::store::{Append, AppendMessage, AppendRequest, AppendResult},
 };
 
 use crate::fixture::{
@@ -36,6 +36,27 @@ async fn what_cannot_be_a_direct_message_is_refused_alone() {
     let codes: Vec<_> = results[..4].iter().map(refused).collect();
     assert_eq!(codes, [Code::Invalid, Code::Invalid, Code::NotFound, Code::Invalid]);
     assert_eq!(stored(&results[4]).seq, 1);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_comes_too_late_is_not_stored() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2]).await.id;
+    let message = into(group, 1, sealed("a"));
+    let append = async |not_after| {
+        let request = AppendRequest { messages: vec![message.clone()], not_after };
+        fixture.call::<Append>(&request).await.unwrap()
+    };
+    // By the clock that the store told, whatever clock the caller has.
+    let earlier = AppendRequest { messages: vec![into(group, 2, sealed("b"))], not_after: None };
+    let told = fixture.call::<Append>(&earlier).await.unwrap().at.unwrap();
+    let late = append(Some(told)).await;
+    assert_eq!((refused(&late.results[0]), late.at), (Code::Unavailable, None));
+    let in_time = Timestamp::from(told.as_datetime() + chrono::TimeDelta::minutes(1));
+    let answer = append(Some(in_time)).await;
+    assert_eq!((stored(&answer.results[0]).seq, stored(&answer.results[0]).is_repeat), (3, false));
+    assert!(answer.at.unwrap() >= told);
     replica.stop().await;
 }
 

@@ -117,7 +117,7 @@ impl Fixture {
     }
 
     pub(crate) async fn append(&self, messages: Vec<AppendMessage>) -> Vec<AppendResult> {
-        self.call::<Append>(&AppendRequest { messages }).await.unwrap().results
+        self.call::<Append>(&AppendRequest { messages, not_after: None }).await.unwrap().results
     }
 
     pub(crate) async fn append_one(&self, message: AppendMessage) -> AppendResult {

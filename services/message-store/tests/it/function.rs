@@ -33,6 +33,7 @@ pub(crate) fn line(conversation: u128, id: u128, sender: u128) -> Line {
 pub(crate) fn batch(lines: &[Line], budget_ms: i32, wait_ms: i32) -> Append<'_> {
     let uuids = |of: fn(&Line) -> u128| lines.iter().map(|line| Uuid::from_u128(of(line))).collect();
     Append {
+        not_after: None,
         batch_id: Uuid::from_u128(u128::from(rand::random::<u64>())),
         budget_ms,
         wait_ms,
@@ -262,6 +263,6 @@ async fn the_statement_is_prepared_once() {
         call(&mut connection, &lines).await.unwrap();
     }
     let prepared =
-        "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM messaging.append(%'";
+        "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM messaging.append_before(%'";
     assert_eq!(count(&mut connection, prepared).await, 1);
 }
