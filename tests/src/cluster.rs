@@ -133,9 +133,16 @@ impl Node {
     ///
     /// # Panics
     /// Where it is no gateway.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr.unwrap_or_else(|| panic!("not a gateway"))
+    }
+
+    /// The same as a URL.
+    ///
+    /// # Panics
+    /// Where it is no gateway.
     pub fn url(&self) -> Url {
-        let addr = self.addr.unwrap_or_else(|| panic!("not a gateway"));
-        format!("http://{addr}").parse().unwrap_or_else(|_| unreachable!("an address makes a URL"))
+        format!("http://{}", self.addr()).parse().unwrap_or_else(|_| unreachable!("an address makes a URL"))
     }
 
     /// Whether it says that it can do its work.

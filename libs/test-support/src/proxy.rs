@@ -13,8 +13,9 @@ use tokio::{
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the line does.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Line {
+    upstream: SocketAddr,
     is_frozen: bool,
     is_refusing: bool,
     /// How often it was cut: connections of before are broken.
@@ -37,8 +38,8 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a proxy")?;
         let addr = listener.local_addr()?;
-        let line = Arc::new(watch::Sender::new(Line::default()));
-        let task = tokio::spawn(accept(listener, upstream, Arc::clone(&line)));
+        let line = Arc::new(watch::Sender::new(Line { upstream, is_frozen: false, is_refusing: false, cuts: 0 }));
+        let task = tokio::spawn(accept(listener, Arc::clone(&line)));
         Ok(Self { addr, line, task })
     }
 
@@ -64,7 +65,12 @@ impl Proxy {
 
     /// Lets everything pass again. What was frozen arrives late.
     pub fn heal(&self) {
-        self.line.send_modify(|line| *line = Line { cuts: line.cuts, ..Line::default() });
+        self.line.send_modify(|line| *line = Line { is_frozen: false, is_refusing: false, ..*line });
+    }
+
+    /// New connections go to this server; those that stand stay where they are.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        self.line.send_modify(|line| line.upstream = upstream);
     }
 }
 
@@ -75,11 +81,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, line: Arc<watch::Sender<Line>>) {
+async fn accept(listener: TcpListener, line: Arc<watch::Sender<Line>>) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *line.borrow();
         if !now.is_refusing {
-            tokio::spawn(carry(client, upstream, now.cuts, line.subscribe()));
+            tokio::spawn(carry(client, now.upstream, now.cuts, line.subscribe()));
         }
     }
 }

@@ -6,6 +6,6 @@ mod auth;
 mod bad_input;
 mod chat;
 mod faults;
-mod killed;
 mod messaging;
+mod promises;
 mod support;

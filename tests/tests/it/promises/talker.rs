@@ -148,6 +148,7 @@ impl Talker {
             Body::Entry(entry) => self.take_entry(visit.number, &entry),
             Body::Ack(Some(stored)) => self.take_ack(visit.number, frame.id.unwrap(), stored),
             Body::Error(refusal) => self.take_refusal(visit, frame.id, &refusal),
+            Body::Draining { .. } => self.world.announce(),
             Body::Notification(note) => self.take_notification(visit.number, &note),
             Body::SyncComplete(complete) => {
                 self.take_sync_complete(connection, visit, &complete).await;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use entrenous_checker::What;
+use entrenous_system_tests::System;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::time::Instant;
 
@@ -69,6 +70,7 @@ fn any_of(names: &[&'static str], rng: &mut StdRng) -> &'static str {
 /// Does harm until then; tells what was done how often.
 pub(super) async fn run(
     world: &World,
+    system: &System,
     mut rng: StdRng,
     until: Instant,
 ) -> anyhow::Result<BTreeMap<&'static str, usize>> {
@@ -80,23 +82,23 @@ pub(super) async fn run(
         }
         let fault = Fault::any(&mut rng, world.lines.len());
         world.recorder.record(What::Fault { name: format!("{fault:?}") });
-        if cause(world, fault).await? {
+        if cause(world, system, fault).await? {
             *faults.entry(fault.kind()).or_default() += 1;
         }
     }
 }
 
 /// Whether there was anything to harm.
-async fn cause(world: &World, fault: Fault) -> anyhow::Result<bool> {
+async fn cause(world: &World, system: &System, fault: Fault) -> anyhow::Result<bool> {
     match fault {
-        Fault::Kill(name) => world.system.kill(name),
+        Fault::Kill(name) => system.kill(name),
         Fault::Pause(name, time) => {
-            let Some(paused) = world.system.pause(name)? else { return Ok(false) };
+            let Some(paused) = system.pause(name)? else { return Ok(false) };
             tokio::time::sleep(time).await;
             drop(paused);
             Ok(true)
         }
-        Fault::Wipe => world.system.wipe_streams(),
+        Fault::Wipe => system.wipe_streams(),
         Fault::Break(gateway) => {
             let line = world.lines.get(gateway);
             line.inspect(|line| line.break_connections());

@@ -8,7 +8,7 @@ use std::sync::{
 use entrenous_checker::Recorder;
 use entrenous_client::{OutgoingMessage, Url};
 use entrenous_model::{ConversationId, UserId};
-use entrenous_system_tests::{Person, System};
+use entrenous_system_tests::Person;
 use entrenous_test_support::Proxy;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::sync::watch;
@@ -35,7 +35,6 @@ pub(super) struct Room {
 
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) system: System,
     /// Lines to the gateways, which can be cut.
     pub(super) lines: Vec<Proxy>,
     pub(super) recorder: Recorder,
@@ -45,13 +44,13 @@ pub(super) struct World {
     operations: AtomicU64,
     connections: AtomicU64,
     unfinished: AtomicUsize,
+    announced: AtomicUsize,
     live: AtomicUsize,
 }
 
 impl World {
-    pub(super) fn new(system: System, lines: Vec<Proxy>, people: Vec<Person>) -> Self {
+    pub(super) fn new(lines: Vec<Proxy>, people: Vec<Person>) -> Self {
         Self {
-            system,
             lines,
             recorder: Recorder::default(),
             people,
@@ -60,6 +59,7 @@ impl World {
             operations: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
+            announced: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
         }
     }
@@ -105,6 +105,15 @@ impl World {
         self.unfinished.fetch_sub(1, SeqCst);
     }
 
+    /// Connections that were told that the server stops, and when to come back.
+    pub(super) fn announced(&self) -> usize {
+        self.announced.load(SeqCst)
+    }
+
+    pub(super) fn announce(&self) {
+        self.announced.fetch_add(1, SeqCst);
+    }
+
     /// People with a connection whose sync is complete.
     pub(super) fn live(&self) -> usize {
         self.live.load(SeqCst)
@@ -117,8 +126,7 @@ impl World {
     }
 
     pub(super) fn any_gateway(&self, rng: &mut StdRng) -> Url {
-        let line = self.lines.choose(rng).unwrap();
-        format!("http://{}", line.addr()).parse().unwrap()
+        url_of(self.lines.choose(rng).unwrap())
     }
 
     /// A room that this person was a member of at the beginning.
@@ -132,6 +140,11 @@ impl World {
         let length = if rng.random_bool(0.05) { rng.random_range(5_000..20_000) } else { rng.random_range(1..200) };
         text(&"x".repeat(length))
     }
+}
+
+/// Where a line begins.
+pub(super) fn url_of(line: &Proxy) -> Url {
+    format!("http://{}", line.addr()).parse().unwrap()
 }
 
 /// A person is live.

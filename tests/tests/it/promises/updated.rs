@@ -1,0 +1,56 @@
+//! A rolling update: each store and gateway is replaced by a new one, one after the other, again and again. Clients see
+//! nothing of it but 1012, and before it when to come back.
+
+use std::io::Write as _;
+
+use entrenous_checker::What;
+use entrenous_system_tests::{Cluster, Node};
+use entrenous_test_support::Proxy;
+
+use super::{Talk, world::Phase};
+
+/// How often everything is replaced.
+const ROUNDS: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_update_loses_nothing_and_only_sends_clients_elsewhere() {
+    let cluster = Cluster::start().await.unwrap();
+    let mut stores = Vec::new();
+    let mut gateways = Vec::new();
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        stores.push(cluster.store(&[]).await.unwrap());
+        let gateway = cluster.gateway(&[]).await.unwrap();
+        lines.push(Proxy::start(gateway.addr()).await.unwrap());
+        gateways.push(gateway);
+    }
+    let talk = Talk::begin(lines).await;
+    for _ in 0..ROUNDS {
+        for store in &mut stores {
+            replace(store, cluster.store(&[]).await.unwrap()).await;
+        }
+        for (line, gateway) in talk.world.lines.iter().zip(&mut gateways) {
+            let new = cluster.gateway(&[]).await.unwrap();
+            // As a load balancer does: new connections go to the new one.
+            line.lead_to(new.addr());
+            replace(gateway, new).await;
+        }
+    }
+    talk.world.enter(Phase::Finishing);
+    let (world, report) = (std::sync::Arc::clone(&talk.world), talk.finish().await);
+    let mut ends = 0;
+    for event in &world.recorder.history().events {
+        if let What::Disconnected { code, .. } = event.what {
+            assert_eq!(code, Some(1012), "{report}");
+            ends += 1;
+        }
+    }
+    assert_eq!(ends, world.announced(), "each was told before when to come back");
+    assert!(ends >= ROUNDS, "{ends} connections were moved");
+    drop(writeln!(std::io::stdout(), "{ends} connections moved\n{report}"));
+}
+
+/// The new one serves already; the old one stops in order.
+async fn replace(old: &mut Node, new: Node) {
+    std::mem::replace(old, new).stop().await.unwrap();
+}
