@@ -147,7 +147,8 @@ impl Talker {
         match frame.body {
             Body::Entry(entry) => self.take_entry(visit.number, &entry),
             Body::Ack(Some(stored)) => self.take_ack(visit.number, frame.id.unwrap(), stored),
-            Body::Error(refusal) => self.take_refusal(visit, frame.id, &refusal),
+            Body::Error(refusal) if frame.id == visit.syncing => self.sync_again(connection, visit, &refusal).await,
+            Body::Error(refusal) => self.take_refusal(frame.id, &refusal),
             Body::Draining { .. } => self.world.announce(),
             Body::Notification(note) => self.take_notification(visit.number, &note),
             Body::SyncComplete(complete) => {
@@ -193,9 +194,14 @@ impl Talker {
         }
     }
 
-    fn take_refusal(&mut self, visit: &Visit<'_>, id: Option<EntryId>, refusal: &Refusal) {
+    async fn sync_again(&mut self, connection: &Connection, visit: &mut Visit<'_>, refusal: &Refusal) {
+        assert!(refusal.is_outcome_unknown(), "sync was refused: {refusal}");
+        tokio::time::sleep(refusal.retry_after.unwrap_or(REPEAT_AFTER).min(Duration::from_secs(1))).await;
+        self.sync(connection, visit, self.cursors.clone()).await;
+    }
+
+    fn take_refusal(&mut self, id: Option<EntryId>, refusal: &Refusal) {
         let id = id.unwrap_or_else(|| panic!("an error without id: {refusal}"));
-        assert_ne!(visit.syncing, Some(id), "sync was refused: {refusal}");
         let is_known = !refusal.is_outcome_unknown();
         if is_known && !refusal.is(Code::RateLimited) {
             if let Some(operation) = self.outbox.finish(id) {
