@@ -7,4 +7,5 @@ mod bad_input;
 mod chat;
 mod killed;
 mod messaging;
+mod outside_issuer;
 mod support;

@@ -5,13 +5,16 @@ use entrenous_model::{DeviceId, LoginId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{Done, methods};
-use crate::rest::{Device, LoginDevice, ProfilePatch, Register, Tokens, User};
+use crate::rest::{Device, LoginDevice, ProfilePatch, Register, Tokens, User, UserRole};
 
 methods! { "identity" {
     /// Makes an account. `conflict` when the name is taken.
     RegisterUser = "register": Register => User;
     /// Signs in on a device. `unauthenticated`, `rate_limited`, `not_found` (device), `too_large` (devices).
     Login = "login": LoginRequest => LoginGranted;
+    /// Notes a login that an outside issuer made: its user and device come into being. `unauthenticated` (the login has
+    /// ended, or the device was removed), `forbidden` (suspended), `too_large` (devices), `conflict` (no name is free).
+    AdmitLogin = "admit_login": AdmitLoginRequest => LoginAdmitted;
     /// Trades a refresh token. `unauthenticated`, `refresh_token_reused`.
     RefreshLogin = "refresh": RefreshRequest => Tokens;
     /// Ends a login.
@@ -50,6 +53,23 @@ pub struct LoginRequest {
 pub struct LoginGranted {
     pub tokens: Tokens,
     /// The device was added by this login.
+    pub is_new_device: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdmitLoginRequest {
+    pub user_id: UserId,
+    pub device_id: DeviceId,
+    /// The same for all tokens of a login.
+    pub login_id: LoginId,
+    /// Taken where it may be a name and is free; else the user keeps the one there is, at first the id.
+    pub username: String,
+    pub role: UserRole,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginAdmitted {
+    /// The device was added by this.
     pub is_new_device: bool,
 }
 

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 use entrenous_protocol::{
-    Limits,
+    Code, Failure, Limits,
     rpc::{Done, identity},
 };
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::Answer;
 use crate::{
     http::resource::at,
-    openapi::{self, Unavailable},
+    openapi::{self, NotFound, Unavailable},
     state::Gateway,
 };
 
@@ -51,9 +51,14 @@ pub(crate) async fn description() -> HttpResponse {
 /// Public keys of access tokens (RFC 7517).
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "operations", operation_id = "get_jwks",
-    responses((status = 200, description = "A JWK set", body = Object), Unavailable)
+    responses((status = 200, description = "A JWK set", body = Object), NotFound, Unavailable)
 )]
 pub(crate) async fn jwks(gateway: Data<Gateway>) -> Answer {
+    if gateway.tokens.are_outside() {
+        return Err(
+            Failure::new(Code::NotFound, "the keys are at the outside issuer whose tokens this server takes").into()
+        );
+    }
     let keys = gateway.call::<identity::Jwks>(&Done {}).await?;
     Ok(HttpResponse::Ok().insert_header(JWKS_CACHE_CONTROL).json(keys))
 }
