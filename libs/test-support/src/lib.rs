@@ -21,6 +21,6 @@ mod run_folder;
 mod template;
 mod wait;
 
-pub use nats::TestNats;
+pub use nats::{EVENTS_READER_PASSWORD, TestNats};
 pub use postgres::TestPostgres;
 pub use wait::wait_for;
