@@ -68,11 +68,13 @@ pub const RANGES_MAX: usize = 1_000;
 pub const LEFT_TOLD_DAYS: u64 = 30;
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppendRequest {
     pub messages: Vec<AppendMessage>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppendMessage {
     pub conversation_id: ConversationId,
     /// Set for `chat_message`: the other person; the direct conversation is made at need.
@@ -86,11 +88,13 @@ pub struct AppendMessage {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppendResponse {
     pub results: Vec<AppendResult>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AppendResult {
     /// Committed, now or by an earlier request with the same id.
@@ -102,6 +106,7 @@ pub enum AppendResult {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stored {
     pub seq: u64,
     pub sent_at: Timestamp,
@@ -111,12 +116,14 @@ pub struct Stored {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateRequest {
     pub caller: UserId,
     pub conversation: CreateConversation,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateResponse {
     pub conversation: Conversation,
     /// False for a direct conversation that existed.
@@ -124,12 +131,14 @@ pub struct CreateResponse {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConversationRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListConversationsRequest {
     pub caller: UserId,
     /// `next` of the page before.
@@ -138,6 +147,7 @@ pub struct ListConversationsRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddMemberRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -146,6 +156,7 @@ pub struct AddMemberRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RemoveMemberRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -153,6 +164,7 @@ pub struct RemoveMemberRequest {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -162,6 +174,7 @@ pub struct HistoryRequest {
 
 /// Which page of history; seqs are not included, but for `Around`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryPosition {
     Latest,
@@ -171,6 +184,7 @@ pub enum HistoryPosition {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GetMessageRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -178,6 +192,7 @@ pub struct GetMessageRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadRangesRequest {
     /// Whose rights count; none when a gateway repairs a gap for all its connections.
     pub reader: Option<UserId>,
@@ -187,6 +202,7 @@ pub struct ReadRangesRequest {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Range {
     pub conversation_id: ConversationId,
     /// The first entry given is the one after this seq (and after what may not be read).
@@ -196,6 +212,7 @@ pub struct Range {
 
 /// What was read of one range; the answers stand in the order of the request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RangeRead {
     pub conversation_id: ConversationId,
     /// False: no such conversation, or not (any more) for this reader; everything else is then empty.
@@ -211,6 +228,7 @@ pub struct RangeRead {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogEntry {
     pub seq: u64,
     pub id: EntryId,
@@ -221,11 +239,13 @@ pub struct LogEntry {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadMembershipsRequest {
     pub devices: Vec<Attaching>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Memberships {
     pub membership_version: u64,
     pub conversations: Vec<Membership>,
@@ -234,6 +254,7 @@ pub struct Memberships {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Membership {
     pub conversation_id: ConversationId,
     pub kind: ConversationKind,
@@ -249,23 +270,27 @@ pub struct Membership {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeadsRequest {
     pub conversation_ids: Vec<ConversationId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Head {
     pub conversation_id: ConversationId,
     pub last_seq: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChangedSinceRequest {
     /// How long ago the caller was sure to have everything. What may have been committed late is added by the store.
     pub age_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedSinceResponse {
     /// The conversations that moved, each with its highest seq.
@@ -275,22 +300,26 @@ pub enum ChangedSinceResponse {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MembershipVersionsRequest {
     pub user_ids: Vec<UserId>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachRequest {
     pub connections: Vec<Attaching>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attaching {
     pub user_id: UserId,
     pub device_id: DeviceId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachResponse {
     /// Changes only when the database was restored from a backup.
     pub incarnation: u64,
@@ -299,6 +328,7 @@ pub struct AttachResponse {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddDeviceRequest {
     pub user_id: UserId,
     pub device_id: DeviceId,
