@@ -90,7 +90,7 @@ impl OutsideClaims {
 }
 
 /// An issuer's `sid` is any text, and often the same for all the devices of a session: with user and device it is one
-/// login of ours. UUIDv8. Source: RFC 9562 5.8; OpenID Connect Front-Channel Logout 1.0, 3.
+/// login of ours. UUIDv8. Source: RFC 9562 5.8; `OpenID` Connect Front-Channel Logout 1.0, 3.
 fn login_of(claims: &OutsideClaims) -> LoginId {
     let mut hash = digest::Context::new(&digest::SHA256);
     for part in [claims.sub.as_bytes(), claims.device_id.as_bytes(), claims.sid.as_bytes()] {

@@ -44,7 +44,7 @@ impl Key {
     fn new(decoding: DecodingKey, algorithms: &[Algorithm]) -> Self {
         // Source: `Validation` of jsonwebtoken. Its defaults check less than one thinks (only `exp` is required, 60 s of
         // leeway), and times against the machine's clock only: the verifier checks what a token says.
-        let mut validation = Validation::default();
+        let mut validation = Validation::new(Algorithm::EdDSA);
         validation.algorithms = algorithms.to_vec();
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
         validation.validate_exp = false;

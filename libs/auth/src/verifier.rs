@@ -78,7 +78,7 @@ impl Verifier {
         Self::with_trust(issuer, audience, Trust::Own(KeySet::default()))
     }
 
-    /// Takes tokens of an outside issuer, signed with EdDSA, ES256, RS256 or PS256. Has no keys yet, as [`Verifier::new`].
+    /// Takes tokens of an outside issuer, signed with `EdDSA`, ES256, RS256 or PS256. Has no keys yet, as [`Verifier::new`].
     pub fn outside(issuer: String, audience: String) -> Self {
         Self::with_trust(issuer, audience, Trust::Outside(KeySet::default()))
     }

@@ -45,6 +45,7 @@ pub struct LimitsOfOthers {
 
 /// An outside issuer whose tokens are taken instead of identity's; see docs/outside-issuers.md.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the variables")]
 pub struct OutsideIssuer {
     /// Where an outside issuer publishes its keys (JWKS): its tokens are taken, and nobody signs in or registers here. HTTPS, or this machine. Set `TOKEN_ISSUER` and `TOKEN_AUDIENCE` to what its tokens say.
     #[arg(long, env)]

@@ -305,8 +305,8 @@ async fn bad_signatures(system: &System, signer: &Signer, claims: &Claims) {
         Signer::generate().unwrap().0.issue(claims),
         hs256(&json!(claims), &x),
         signed("none", &json!(claims), &x),
-        wrong(|claims| claims.iss = "entrenous".to_owned()),
-        wrong(|claims| claims.aud = "entrenous".to_owned()),
+        wrong(|claims| claims.iss = "entrenous".into()),
+        wrong(|claims| claims.aud = "entrenous".into()),
     ] {
         assert_refused(gateway, &bad, Code::Unauthenticated, 4500).await;
     }

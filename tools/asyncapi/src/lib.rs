@@ -35,7 +35,7 @@ pub fn document() -> Value {
     parts.live();
     parts.presence();
     parts.events();
-    json!({
+    let mut document = json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "Entrenous",
@@ -59,7 +59,19 @@ pub fn document() -> Value {
         "channels": parts.channels,
         "operations": parts.operations,
         "components": {"messages": parts.messages, "schemas": parts.generator.take_definitions(true)},
-    })
+    });
+    unlink(&mut document);
+    document
+}
+
+/// Descriptions come from the comments of the code, whose links lead nowhere here.
+fn unlink(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = text.replace("[`", "`").replace("`]", "`"),
+        Value::Array(items) => items.iter_mut().for_each(unlink),
+        Value::Object(members) => members.values_mut().for_each(unlink),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// What the document is put together from.

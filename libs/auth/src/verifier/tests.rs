@@ -148,12 +148,8 @@ fn fixtures() -> impl Iterator<Item = Fixture> {
 }
 
 impl Fixture {
-    fn header(&self, algorithm: &str) -> Value {
-        json!({"typ": "JWT", "alg": algorithm, "kid": KEY_ID})
-    }
-
     fn good_header(&self) -> Value {
-        self.header(&self.issuer.algorithm())
+        header(&self.issuer.algorithm())
     }
 
     fn payload(&self) -> Value {
@@ -190,6 +186,10 @@ impl Fixture {
     }
 }
 
+fn header(algorithm: &str) -> Value {
+    json!({"typ": "JWT", "alg": algorithm, "kid": KEY_ID})
+}
+
 fn signed(sign: &Sign, header: &Value, payload: &Value) -> String {
     let message = unsigned(header, payload);
     format!("{message}.{}", BASE64.encode(sign(message.as_bytes())))
@@ -222,10 +222,10 @@ fn no_algorithm_but_the_keys_own_is_taken() {
     for fixture in fixtures() {
         let payload = fixture.payload();
         for algorithm in algorithms {
-            let message = unsigned(&fixture.header(algorithm), &payload);
+            let message = unsigned(&header(algorithm), &payload);
             assert_eq!(fixture.refusal(&format!("{message}.")), TokenError::Invalid, "{algorithm} without signature");
             if algorithm != fixture.issuer.algorithm() {
-                let token = fixture.sign(&fixture.header(algorithm), &payload);
+                let token = fixture.sign(&header(algorithm), &payload);
                 assert_eq!(fixture.refusal(&token), TokenError::Invalid, "{:?}: {algorithm}", fixture.issuer);
             }
         }
@@ -244,7 +244,7 @@ fn a_signature_of_another_kind_is_refused() {
         .collect();
     for fixture in fixtures() {
         for (algorithm, sign) in &signers {
-            let token = signed(sign, &fixture.header(algorithm), &fixture.payload());
+            let token = signed(sign, &header(algorithm), &fixture.payload());
             assert_eq!(fixture.refusal(&token), TokenError::Invalid, "{:?}: {algorithm}", fixture.issuer);
         }
     }
@@ -258,7 +258,7 @@ fn a_token_signed_with_the_public_key_as_a_secret_is_refused() {
         let text = fixture.jwk[member].as_str().unwrap();
         let secrets = [BASE64.decode(text).unwrap(), text.into(), fixture.jwk.to_string().into()];
         for secret in secrets {
-            let token = signed(&hs256(&secret), &fixture.header("HS256"), &fixture.payload());
+            let token = signed(&hs256(&secret), &header("HS256"), &fixture.payload());
             assert_eq!(fixture.refusal(&token), TokenError::Invalid);
         }
     }

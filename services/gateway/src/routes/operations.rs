@@ -1,8 +1,7 @@
-//! What needs no token: limits, keys, health, the description of the API.
+//! What needs no token: limits, keys, health.
 
 use actix_web::{
     HttpResponse,
-    http::header::ContentType,
     web::{Data, ServiceConfig},
 };
 use entrenous_protocol::{
@@ -14,7 +13,7 @@ use serde_json::json;
 use super::Answer;
 use crate::{
     http::resource::at,
-    openapi::{self, NotFound, Unavailable},
+    openapi::{NotFound, Unavailable},
     state::Gateway,
 };
 
@@ -23,7 +22,6 @@ const JWKS_CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=60")
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/limits").get(limits).register(config);
-    at("/api/v1/openapi.json").get(description).register(config);
     at("/.well-known/jwks.json").get(jwks).register(config);
     at("/healthz").get(healthz).register(config);
     at("/readyz").get(readyz).register(config);
@@ -37,15 +35,6 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 )]
 pub(crate) async fn limits(gateway: Data<Gateway>) -> HttpResponse {
     HttpResponse::Ok().json(&gateway.limits)
-}
-
-/// This description.
-#[utoipa::path(
-    get, path = "/api/v1/openapi.json", tag = "operations", operation_id = "get_openapi",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object))
-)]
-pub(crate) async fn description() -> HttpResponse {
-    HttpResponse::Ok().content_type(ContentType::json()).body(openapi::text())
 }
 
 /// Public keys of access tokens (RFC 7517).

@@ -65,7 +65,7 @@ pub(crate) async fn admit(connection: &mut AsyncPgConnection, login: &OutsideLog
             Standing::Gone => return Ok(AdmitOutcome::Ended),
         };
         match logins::lock(connection, login.login_id.as_uuid()).await? {
-            Some(known) if known.ended_at.is_some() => return Ok(AdmitOutcome::Ended),
+            Some(known) if known.ended_at.is_some() => Ok(AdmitOutcome::Ended),
             known => {
                 update_user(connection, &user, login).await?;
                 let ended = if known.is_some() { Vec::new() } else { begin(connection, login, is_new_device).await? };
