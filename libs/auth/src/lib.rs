@@ -1,15 +1,18 @@
 //! Access tokens: what they say ([`Claims`]), how they are made ([`Signer`]) and how they are checked ([`Verifier`]).
 //!
-//! One algorithm, Ed25519, and one verifier for every part that takes a token. Does not belong here: refresh tokens,
-//! passwords, where keys are kept and when they change (that is the identity service's).
+//! Our own tokens are signed with Ed25519. One verifier for every part that takes a token, also where they are those of an
+//! outside issuer. Does not belong here: refresh tokens, passwords, where keys are kept and when they change (that is the
+//! identity service's), how the keys of others are fetched (the gateway's).
 
 mod claims;
+mod keys;
 mod signer;
 mod verifier;
 
 pub use claims::Claims;
+pub use keys::{KeysError, SECRET_BYTES_MIN, SecretError};
 pub use signer::{SignKeyError, Signer};
-pub use verifier::{KeysError, TokenError, Verifier};
+pub use verifier::{TokenError, Verifier};
 
 /// Settings that whoever issues tokens and whoever checks them must share.
 #[derive(Debug, Clone, clap::Args)]

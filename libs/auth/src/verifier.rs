@@ -6,19 +6,22 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use entrenous_model::{Clock, SystemClock};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
-use crate::Claims;
+use crate::{
+    Claims,
+    claims::OutsideClaims,
+    keys::{self, Key, KeysError, SecretError},
+};
 
 /// How far the clocks of two machines may be apart, in seconds.
 const LEEWAY_SECONDS: i64 = 5;
+/// How long a token may live from now, in seconds: a day. A login that ended is remembered longer.
+const LIFE_SECONDS_MAX: i64 = 24 * 3_600;
 /// A token that is longer is none of ours.
 const TOKEN_BYTES_MAX: usize = 4 * 1024;
-/// Length of an Ed25519 public key. Source: RFC 8032 5.1.5.
-const PUBLIC_KEY_BYTES: usize = 32;
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,27 +37,30 @@ pub enum TokenError {
     Invalid,
 }
 
-/// Why a key set is refused; the old one stays in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeysError {
-    /// No `keys` in it.
-    #[error("not a JSON Web Key Set")]
-    NotASet,
-    /// No Ed25519 key with a `kid` in it.
-    #[error("no usable key in the set")]
-    NoUsableKey,
-}
-
-type Keys = HashMap<String, DecodingKey>;
-
-/// Checks access tokens against a set of public keys, which may be exchanged at any time.
+/// Checks access tokens, against a set of public keys, which may be exchanged at any time, or a shared secret.
 pub struct Verifier {
-    validation: Validation,
     issuer: String,
     audience: String,
     clock: Arc<dyn Clock>,
-    keys: RwLock<Arc<Keys>>,
+    trust: Trust,
 }
+
+/// Whose tokens are taken, and by what they are known.
+enum Trust {
+    /// Our own.
+    Own(KeySet),
+    /// Those of an outside issuer with public keys.
+    Outside(KeySet),
+    /// Those of whoever has the secret.
+    Shared(Box<Key>),
+}
+
+type KeySet = RwLock<Arc<HashMap<String, Key>>>;
+
+/// What our own keys sign with.
+const OWN_ALGORITHMS: &[Algorithm] = &[Algorithm::EdDSA];
+/// What an outside issuer's public keys may sign with.
+const OUTSIDE_ALGORITHMS: &[Algorithm] = &[Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256, Algorithm::PS256];
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,35 +72,45 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Takes tokens of this issuer for this audience. Has no keys yet: until [`Verifier::set_keys`] every token names an
-    /// unknown key.
+    /// Takes our own tokens, of this issuer for this audience. Has no keys yet: until [`Verifier::set_keys`] every token
+    /// names an unknown key.
     pub fn new(issuer: String, audience: String) -> Self {
-        Self::with_clock(issuer, audience, Arc::new(SystemClock))
+        Self::with_trust(issuer, audience, Trust::Own(KeySet::default()))
     }
 
-    /// As [`Verifier::new`], with another clock.
-    pub fn with_clock(issuer: String, audience: String, clock: Arc<dyn Clock>) -> Self {
-        // Source: `Validation` of jsonwebtoken. Its defaults check less than one thinks (only `exp` is required, 60 s of
-        // leeway), and times against the machine's clock only: times are checked here.
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
-        validation.set_audience(&[&audience]);
-        validation.set_issuer(&[&issuer]);
-        validation.validate_exp = false;
-        Self { validation, issuer, audience, clock, keys: RwLock::default() }
+    /// Takes tokens of an outside issuer, signed with `EdDSA`, ES256, RS256 or PS256. Has no keys yet, as [`Verifier::new`].
+    pub fn outside(issuer: String, audience: String) -> Self {
+        Self::with_trust(issuer, audience, Trust::Outside(KeySet::default()))
     }
 
-    /// Exchanges the keys. Keys of other kinds are left out. Source: RFC 7517 5.
+    /// Takes tokens of an outside issuer that shares a secret with us, signed with HS256.
+    ///
+    /// # Errors
+    /// When the secret is too short.
+    pub fn shared_secret(issuer: String, audience: String, secret: &[u8]) -> Result<Self, SecretError> {
+        Ok(Self::with_trust(issuer, audience, Trust::Shared(Box::new(Key::shared(secret)?))))
+    }
+
+    fn with_trust(issuer: String, audience: String, trust: Trust) -> Self {
+        Self { issuer, audience, clock: Arc::new(SystemClock), trust }
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Exchanges the keys. Keys of other kinds are left out. A shared secret needs none. Source: RFC 7517 5.
     ///
     /// # Errors
     /// When nothing usable is in the set; the old keys stay.
     pub fn set_keys(&self, jwks: &Value) -> Result<(), KeysError> {
-        let list = jwks.get("keys").and_then(Value::as_array).ok_or(KeysError::NotASet)?;
-        let keys: Keys = list.iter().filter_map(usable_key).collect();
-        if keys.is_empty() {
-            return Err(KeysError::NoUsableKey);
-        }
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        let Some(set) = self.trust.set() else {
+            return Ok(());
+        };
+        let keys = keys::from_set(jwks, self.trust.algorithms())?;
+        *set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         Ok(())
     }
 
@@ -108,40 +124,73 @@ impl Verifier {
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_error| TokenError::Invalid)?;
         // `crit` names extensions that one must understand, and we understand none. Source: RFC 7515 4.1.11.
-        if header.alg != Algorithm::EdDSA || header.crit.is_some() {
+        if !self.trust.algorithms().contains(&header.alg) || header.crit.is_some() {
             return Err(TokenError::Invalid);
         }
-        let key_id = header.kid.ok_or(TokenError::Invalid)?;
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let key = keys.get(&key_id).ok_or(TokenError::UnknownKey)?;
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_error| TokenError::Invalid)?.claims;
+        let claims = match &self.trust {
+            Trust::Own(set) => decode(token, find(&keys_of(set), header.kid)?)?,
+            Trust::Outside(set) => self.decode_outside(token, find(&keys_of(set), header.kid)?)?,
+            Trust::Shared(key) => self.decode_outside(token, key)?,
+        };
         self.check(claims)
+    }
+
+    fn decode_outside(&self, token: &str, key: &Key) -> Result<Claims, TokenError> {
+        let claims = decode::<OutsideClaims>(token, key)?;
+        if claims.not_before().is_some_and(|from| from.saturating_sub(LEEWAY_SECONDS) > self.now()) {
+            return Err(TokenError::Invalid);
+        }
+        claims.into_claims(&self.audience).ok_or(TokenError::Invalid)
     }
 
     fn check(&self, claims: Claims) -> Result<Claims, TokenError> {
         if claims.iss != self.issuer || claims.aud != self.audience {
             return Err(TokenError::Invalid);
         }
-        if claims.exp.saturating_add(LEEWAY_SECONDS) <= self.clock.now().unix_seconds() {
+        let left = claims.exp.saturating_sub(self.now());
+        if left > LIFE_SECONDS_MAX + LEEWAY_SECONDS {
+            return Err(TokenError::Invalid);
+        }
+        if left <= -LEEWAY_SECONDS {
             return Err(TokenError::Expired);
         }
         Ok(claims)
     }
+
+    fn now(&self) -> i64 {
+        self.clock.now().unix_seconds()
+    }
 }
 
-/// The id and the key, if it is one that we can use. Source: RFC 8037 2.
-fn usable_key(jwk: &Value) -> Option<(String, DecodingKey)> {
-    let text = |member: &str| jwk.get(member).and_then(Value::as_str);
-    let is_absent_or = |member: &str, wanted: &str| jwk.get(member).is_none_or(|value| value == wanted);
-    if text("kty") != Some("OKP") || text("crv") != Some("Ed25519") {
-        return None;
+impl Trust {
+    fn set(&self) -> Option<&KeySet> {
+        match self {
+            Self::Own(set) | Self::Outside(set) => Some(set),
+            Self::Shared(_) => None,
+        }
     }
-    if !is_absent_or("use", "sig") || !is_absent_or("alg", "EdDSA") {
-        return None;
+
+    fn algorithms(&self) -> &'static [Algorithm] {
+        match self {
+            Self::Own(_) => OWN_ALGORITHMS,
+            Self::Outside(_) => OUTSIDE_ALGORITHMS,
+            Self::Shared(_) => &[Algorithm::HS256],
+        }
     }
-    let public_key = BASE64.decode(text("x")?).ok().filter(|key| key.len() == PUBLIC_KEY_BYTES)?;
-    Some((text("kid")?.to_owned(), DecodingKey::from_ed_der(&public_key)))
+}
+
+fn keys_of(set: &KeySet) -> Arc<HashMap<String, Key>> {
+    Arc::clone(&set.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn find(keys: &HashMap<String, Key>, key_id: Option<String>) -> Result<&Key, TokenError> {
+    let key_id = key_id.ok_or(TokenError::Invalid)?;
+    keys.get(&key_id).ok_or(TokenError::UnknownKey)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(token: &str, key: &Key) -> Result<T, TokenError> {
+    let decoded = jsonwebtoken::decode::<T>(token, &key.decoding, &key.validation);
+    decoded.map(|token| token.claims).map_err(|_error| TokenError::Invalid)
 }
 
 #[cfg(test)]

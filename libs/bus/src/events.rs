@@ -6,6 +6,7 @@ use async_nats::{
     Client, HeaderMap,
     jetstream::{
         self,
+        consumer::{AckPolicy, DeliverPolicy, pull},
         stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
     },
 };
@@ -19,6 +20,10 @@ use crate::{BusError, rpc::Calls, subjects};
 pub const STREAM_MAX_AGE: Duration = Duration::from_secs(3 * 24 * 3_600);
 /// How long repeats of an event are recognised by its id.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// How long an outside reader may take with a message before it is delivered again.
+const READER_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Messages that an outside reader may leave without its acknowledgement.
+const READER_ACKS_PENDING_MAX: i64 = 1_000;
 /// How long JetStream may take to acknowledge.
 const ACK_MAX: Duration = Duration::from_secs(5);
 
@@ -38,7 +43,9 @@ struct PubAck {
 
 impl EventPublisher {
     pub(crate) async fn start(client: Client, calls: Arc<Calls>) -> Result<Self, BusError> {
-        ensure_stream(&jetstream::new(client)).await?;
+        let context = jetstream::new(client);
+        ensure_stream(&context).await?;
+        ensure_consumers(&context).await?;
         Ok(Self { calls })
     }
 
@@ -87,6 +94,24 @@ async fn ensure_stream(context: &jetstream::Context) -> Result<(), BusError> {
         if !is_as_wanted(&info.config, &wanted) {
             return Err(BusError::Stream("the server keeps other settings than were asked for".to_owned()));
         }
+    }
+    Ok(())
+}
+
+/// Makes the consumers that outsiders read with; those that are there stay where they are.
+async fn ensure_consumers(context: &jetstream::Context) -> Result<(), BusError> {
+    for name in subjects::EVENTS_CONSUMERS {
+        let wanted = pull::Config {
+            durable_name: Some(name.to_owned()),
+            description: Some("for readers outside of Entrenous".to_owned()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: READER_ACK_WAIT,
+            max_ack_pending: READER_ACKS_PENDING_MAX,
+            ..pull::Config::default()
+        };
+        let made = context.create_consumer_on_stream(wanted, subjects::EVENTS_STREAM).await;
+        made.map_err(|error| BusError::Stream(format!("consumer {name}: {error}")))?;
     }
     Ok(())
 }

@@ -27,6 +27,9 @@ pub const PRESENCE_REPORT: &str = "entrenous.presence.report";
 /// The stream of events.
 pub const EVENTS_STREAM: &str = "EVENTS";
 
+/// Durable consumers of the stream that outsiders may read with; the permissions of nats-server name the same.
+pub const EVENTS_CONSUMERS: [&str; 4] = ["reader-1", "reader-2", "reader-3", "reader-4"];
+
 /// All events.
 pub const EVENTS_ALL: &str = "entrenous.events.>";
 

@@ -20,7 +20,7 @@ mod user;
 
 pub use error::ServerError;
 pub use leftovers::stop_leftover;
-pub use nats::{Nats, NatsSpec, NatsUser, Password, SyncInterval, deployment_config};
+pub use nats::{Account, Nats, NatsSpec, NatsUser, Password, SyncInterval, deployment_config};
 pub use postgres::{Durability, Postgres, PostgresLogin, PostgresSpec};
 pub use process::{Output, Process, ProcessSpec, Signal};
 pub use tools::Tools;

@@ -2,7 +2,7 @@
 
 mod config;
 
-pub use config::{NatsUser, Password, SyncInterval, deployment_config};
+pub use config::{Account, NatsUser, Password, SyncInterval, deployment_config};
 
 use std::{
     fs,

@@ -15,6 +15,17 @@ const FENCE: &str = "entrenous.rpc.nobody.fence";
 /// The stream of events.
 const EVENTS_STREAM: &str = "EVENTS";
 
+/// The user of everybody outside who reads events.
+pub const EVENTS_READER: &str = "events-reader";
+
+/// The environment variable of nats-server that holds the password of [`EVENTS_READER`] in a deployment.
+pub const EVENTS_READER_PASSWORD_VARIABLE: &str = "NATS_EVENTS_READER_PASSWORD";
+
+/// The durable consumers of the stream that [`EVENTS_READER`] may read with. The message store makes them. They are a
+/// fixed few because permissions cannot name consumers by a prefix, and whoever may make consumers may also let them
+/// deliver to any subject.
+pub const EVENTS_CONSUMERS: [&str; 4] = ["reader-1", "reader-2", "reader-3", "reader-4"];
+
 /// A service with a user of its own on NATS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Service {
@@ -117,6 +128,49 @@ impl Service {
     }
 }
 
+/// What stands before `STREAM.INFO.EVENTS` and the like for [`EVENTS_READER`], in place of `$JS.API`: that is where each
+/// account would find streams of its own.
+pub const EVENTS_API_PREFIX: &str = "EVENTS.API";
+
+/// What [`EVENTS_READER`] may do. It is in an account of its own, into which nothing else of the services' leads: there
+/// not even the reply subject of a request can be one of theirs.
+pub fn events_reader() -> Permissions {
+    Permissions {
+        publish: events_services().into_iter().map(|service| service.local).collect(),
+        subscribe: vec![format!("_INBOX.{EVENTS_READER}.>")],
+        responses: None,
+    }
+}
+
+/// A subject of the services' account that readers of events may ask at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EventsService {
+    pub(crate) subject: String,
+    /// What it is called in the readers' account.
+    pub(crate) local: String,
+    /// Answers with many messages.
+    pub(crate) is_stream: bool,
+}
+
+/// What reading takes: to look at stream and consumer, to ask for messages, to acknowledge them.
+pub(crate) fn events_services() -> Vec<EventsService> {
+    let api = |request: String, is_stream| EventsService {
+        subject: format!("$JS.API.{request}"),
+        local: format!("{EVENTS_API_PREFIX}.{request}"),
+        is_stream,
+    };
+    let of_consumer = |name| {
+        let acks = format!("$JS.ACK.{EVENTS_STREAM}.{name}.>");
+        [
+            api(format!("CONSUMER.INFO.{EVENTS_STREAM}.{name}"), false),
+            api(format!("CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{name}"), true),
+            EventsService { local: acks.clone(), subject: acks, is_stream: false },
+        ]
+    };
+    let stream = api(format!("STREAM.INFO.{EVENTS_STREAM}"), false);
+    std::iter::once(stream).chain(EVENTS_CONSUMERS.into_iter().flat_map(of_consumer)).collect()
+}
+
 /// What a durable pull consumer of a stream needs: to make it, to ask for messages, to acknowledge them.
 fn consuming(stream: &str) -> Vec<String> {
     vec![
@@ -148,14 +202,15 @@ mod tests {
     const END: &str = "<!-- end of the generated part -->\n";
 
     fn table() -> String {
-        let row = |service: Service| {
-            let Permissions { publish, subscribe, responses } = service.permissions();
+        let row = |(name, permissions): (&str, Permissions)| {
+            let Permissions { publish, subscribe, responses } = permissions;
             let list = |subjects: Vec<String>| format!("`{}`", subjects.join("`<br>`"));
             let responses = responses.map_or("no", |_| "yes");
-            format!("| {} | {} | {} | {responses} |\n", service.name(), list(publish), list(subscribe))
+            format!("| {name} | {} | {} | {responses} |\n", list(publish), list(subscribe))
         };
-        let rows: String = Service::ALL.into_iter().map(row).collect();
-        format!("\n| service | publishes to | subscribes to | answers |\n|---|---|---|---|\n{rows}\n")
+        let services = Service::ALL.into_iter().map(|service| (service.name(), service.permissions()));
+        let rows: String = services.chain([(EVENTS_READER, events_reader())]).map(row).collect();
+        format!("\n| user | publishes to | subscribes to | answers |\n|---|---|---|---|\n{rows}\n")
     }
 
     #[test]

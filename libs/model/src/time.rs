@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A moment in UTC, cut to milliseconds; RFC 3339 in JSON (`2026-11-20T10:30:00.123Z`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
 #[schema(value_type = chrono::DateTime<chrono::Utc>)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "DateTime<Utc>"))]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 /// What a conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationKind {
     /// Two people.
@@ -20,6 +21,7 @@ pub enum ConversationKind {
 
 /// Whether the server can read a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Encryption {
     /// The server takes only ciphertext.
@@ -31,6 +33,7 @@ pub enum Encryption {
 
 /// What a member may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads and reacts.
@@ -45,6 +48,7 @@ pub enum Role {
 
 /// What an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// Something people read (or, as `control`, their encryption does).
@@ -69,6 +73,7 @@ pub enum EntryKind {
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageType {
     /// Text.
@@ -117,6 +122,7 @@ stored_names! {
 
 /// How the members changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MemberChange {
     /// The conversation began.
@@ -144,6 +150,7 @@ impl MemberChange {
 
 /// `content` of a `member` entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberContent {
     /// Who is concerned.
     pub user_id: UserId,
@@ -161,6 +168,7 @@ pub struct MemberContent {
 
 /// An entry of the log; for `message` entries the message resource.
 #[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "the names are the wire's; docs/protocol.md, section 4, explains them")]
 pub struct Entry {
     pub id: EntryId,

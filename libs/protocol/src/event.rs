@@ -8,6 +8,7 @@ use crate::entry::{EntryKind, MessageType};
 
 /// One CloudEvent. Source: CloudEvents 1.0, JSON batch format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "the names are CloudEvents'")]
 pub struct CloudEvent<T> {
     pub specversion: String,
@@ -41,6 +42,7 @@ pub const ENTRY_APPENDED: &str = "entrenous.entry.appended.v1";
 
 /// Data of [`ENTRY_APPENDED`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "named like the entry's fields")]
 pub struct EntryAppended {
     pub conversation_id: ConversationId,

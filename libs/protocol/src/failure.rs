@@ -8,6 +8,7 @@ use crate::Code;
 
 /// A field that does not validate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldError {
     /// Path of the field, such as `device.name`.
     pub field: String,
@@ -17,10 +18,12 @@ pub struct FieldError {
 
 /// What went wrong, ready to be shown to a client. Never holds causes, SQL, paths or other people's data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{code}: {detail}")]
 pub struct Failure {
     /// The code. On the wire between services its Rust name, since two share `invalid_request`.
     #[serde(with = "code_name")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub code: Code,
     /// For a developer; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -31,6 +31,7 @@ pub enum ClientFrame {
 
 /// Payload of `sync`.
 #[derive(Debug, Default, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncRequest {
     /// Per conversation the last seq that the client has.
     #[serde(default)]
@@ -45,6 +46,7 @@ pub struct SyncRequest {
 
 /// Where conversations without a cursor begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SyncFrom {
     /// At the head.
@@ -267,6 +269,7 @@ pub fn conversation_left(conversation_id: ConversationId, seq: u64) -> String {
 
 /// One conversation in `sync_complete`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "the names are the wire's; docs/protocol.md, section 3, explains them")]
 pub struct SyncedConversation {
     pub conversation_id: ConversationId,

@@ -68,6 +68,7 @@ pub struct LiveMessage {
 
 /// What a user's connections must hear that is no entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub enum UserNotice {
     /// The user is a member of a conversation from `joined_seq` on.

@@ -15,6 +15,7 @@ use crate::{
 
 /// A message that passed every check that needs no state.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewMessage {
     /// Made by the client; the idempotency key.
     pub id: EntryId,
@@ -55,6 +56,7 @@ impl fmt::Debug for NewMessage {
 
 /// The fields as a client may send them: in a frame's payload, or as the body of `POST …/messages`.
 #[derive(Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[schema(as = NewMessage)]
 pub struct MessageFields {
     /// Made by the client as UUIDv7. In a frame the frame's own id counts.
@@ -86,6 +88,7 @@ pub struct MessageFields {
 
 /// `content` as a client may send it.
 #[derive(Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(missing_docs, reason = "the names are the wire's; docs/protocol.md, section 4, explains them")]
 pub struct ContentFields {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +109,7 @@ pub struct ContentFields {
 
 /// How clear text is to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TextFormat {
     /// As it stands.

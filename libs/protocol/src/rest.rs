@@ -9,6 +9,7 @@ use crate::entry::{ConversationKind, Encryption, Role};
 
 /// Any list.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Page<T> {
     pub items: Vec<T>,
     pub has_more: bool,
@@ -24,6 +25,7 @@ impl<T> Page<T> {
 }
 
 #[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Register {
     pub username: String,
     pub password: String,
@@ -32,6 +34,7 @@ pub struct Register {
 }
 
 #[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Login {
     pub username: String,
     pub password: String,
@@ -39,6 +42,7 @@ pub struct Login {
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoginDevice {
     pub id: Option<DeviceId>,
     pub name: String,
@@ -46,11 +50,13 @@ pub struct LoginDevice {
 }
 
 #[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refresh {
     pub refresh_token: String,
 }
 
 #[derive(Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChangePassword {
     pub current_password: String,
     pub new_password: String,
@@ -58,6 +64,7 @@ pub struct ChangePassword {
 
 /// Answer to login and refresh.
 #[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tokens {
     pub access_token: String,
     pub refresh_token: String,
@@ -69,6 +76,7 @@ pub struct Tokens {
 
 /// One's own profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     pub id: UserId,
     pub username: String,
@@ -80,6 +88,7 @@ pub struct User {
 
 /// What everybody may see of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Profile {
     pub id: UserId,
     pub username: String,
@@ -95,6 +104,7 @@ impl From<User> for Profile {
 
 /// What an account may do on the whole server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UserRole {
     #[default]
@@ -105,6 +115,7 @@ pub enum UserRole {
 
 /// `PATCH /users/me`. A field that is absent stays; `null` clears.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfilePatch {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
@@ -120,6 +131,7 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: 
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Device {
     pub id: DeviceId,
     pub name: String,
@@ -129,6 +141,7 @@ pub struct Device {
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateConversation {
     pub kind: ConversationKind,
     #[serde(default)]
@@ -144,6 +157,7 @@ pub struct CreateConversation {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Conversation {
     pub id: ConversationId,
     pub kind: ConversationKind,
@@ -178,6 +192,7 @@ pub struct Conversation {
 
 /// Who may post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Posting {
     Everyone,
@@ -185,6 +200,7 @@ pub enum Posting {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Member {
     pub user_id: UserId,
     pub role: Role,
@@ -193,6 +209,7 @@ pub struct Member {
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddMember {
     pub user_id: UserId,
     pub role: Option<Role>,
@@ -200,6 +217,7 @@ pub struct AddMember {
 
 /// `PATCH …/members/{user_id}`: the role of another, or one's own settings.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberPatch {
     pub role: Option<Role>,
     #[schema(value_type = Object)]
@@ -208,6 +226,7 @@ pub struct MemberPatch {
 
 /// RFC 9457 body, for the documentation; [`crate::Failure::problem`] makes it.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     pub r#type: String,
     pub title: String,

@@ -22,7 +22,7 @@ mod run_folder;
 mod template;
 mod wait;
 
-pub use nats::TestNats;
+pub use nats::{EVENTS_READER_PASSWORD, TestNats};
 pub use postgres::TestPostgres;
 pub use proxy::Proxy;
 pub use wait::wait_for;

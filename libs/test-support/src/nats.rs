@@ -5,6 +5,9 @@ use entrenous_local_servers::{Nats, NatsSpec, NatsUser, Password, permissions::S
 
 use crate::run_folder::RunFolder;
 
+/// The password of the reader of events in tests.
+pub const EVENTS_READER_PASSWORD: &str = "password-of-events-reader";
+
 /// A private nats-server with JetStream; gone when dropped.
 #[derive(Debug)]
 pub struct TestNats {
@@ -24,13 +27,15 @@ impl TestNats {
         Self::serve(Vec::new()).await
     }
 
-    /// A server with one user per service and its permissions; the password is [`TestNats::password`].
+    /// A server with one user per service, and the reader of events ([`EVENTS_READER_PASSWORD`]), each with its permissions; a service's password is [`TestNats::password`].
     ///
     /// # Errors
     /// As [`TestNats::start`].
     pub async fn with_permissions() -> anyhow::Result<Self> {
         let user = |service| NatsUser::service(service, Password::Plain(Self::password(service)));
-        Self::serve(Service::ALL.into_iter().map(user).collect()).await
+        let mut users: Vec<_> = Service::ALL.into_iter().map(user).collect();
+        users.push(NatsUser::events_reader(Password::Plain(EVENTS_READER_PASSWORD.to_owned())));
+        Self::serve(users).await
     }
 
     /// The password of a service's user in tests.

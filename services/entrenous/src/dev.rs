@@ -72,7 +72,7 @@ pub(crate) async fn run(arguments: DevArgs) -> anyhow::Result<()> {
     let mut running = Running::default();
     let started = stop.unless_asked(start(&arguments, &mut data, &processes, &stop, &mut running)).await;
     if let Some(Ok(())) = started {
-        say(&welcome(&arguments, &data));
+        say(&welcome(&arguments, &data, running.servers.as_ref()));
         stop.asked().await;
         say("\nStopping; once more to hurry.");
     }
@@ -157,7 +157,7 @@ async fn start(
     Ok(())
 }
 
-fn welcome(arguments: &DevArgs, data: &DataFolder) -> String {
+fn welcome(arguments: &DevArgs, data: &DataFolder, servers: Option<&Servers>) -> String {
     let program = std::env::current_exe().map_or_else(|_| "entrenous".to_owned(), |path| path.display().to_string());
     let server = format!("http://127.0.0.1:{}", arguments.port);
     let gateways: Vec<String> =
@@ -167,11 +167,15 @@ fn welcome(arguments: &DevArgs, data: &DataFolder) -> String {
          \x20 Address          {}\n\
          \x20 WebSocket        ws://127.0.0.1:{}/api/v1/ws\n\
          \x20 API description  {server}/api/v1/openapi.json\n\
+         \x20 API to read      {server}/api/v1/docs\n\
+         \x20 Events           {}   (user events-reader, password in {}; docs/events.md)\n\
          \x20 Talk             {program} chat --help   (in two terminals)\n\
          \x20 Processes        {}\n\n\
          Ctrl-C stops everything; the data stay in {}.",
         gateways.join("  "),
         arguments.port,
+        servers.map_or("", Servers::nats_url),
+        data.path().join(data::SECRETS_FILE).display(),
         data.path().join(processes::FILE).display(),
         data.path().display(),
     )

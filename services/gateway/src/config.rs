@@ -2,9 +2,14 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
+use entrenous_auth::SECRET_BYTES_MIN;
 use entrenous_bus::NatsConfig;
+use entrenous_config::{ConfigError, Secret};
 use entrenous_protocol::{Limits, limits::MESSAGE_CONTENT_BYTES_MAX};
 use entrenous_runtime::ProcessConfig;
+use url::Url;
+
+use crate::tokens::check_jwks_url;
 
 /// Limits that other services enforce and `GET /api/v1/limits` tells: set them alike for both.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +43,45 @@ pub struct LimitsOfOthers {
     pub devices_per_user: usize,
 }
 
+/// An outside issuer whose tokens are taken instead of identity's; see docs/outside-issuers.md.
+#[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the variables")]
+pub struct OutsideIssuer {
+    /// Where an outside issuer publishes its keys (JWKS): its tokens are taken, and nobody signs in or registers here. HTTPS, or this machine. Set `TOKEN_ISSUER` and `TOKEN_AUDIENCE` to what its tokens say.
+    #[arg(long, env)]
+    pub token_jwks_url: Option<Url>,
+    /// How often the keys at `TOKEN_JWKS_URL` are read again; an unknown key makes the gateway look at once, every 5 s at most.
+    #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u32).range(5..=86_400))]
+    pub token_jwks_refresh_seconds: u32,
+    /// Secret that an outside issuer signs its tokens with (HS256), instead of `TOKEN_JWKS_URL`: at least 32 bytes, taken as they stand.
+    #[arg(long, env)]
+    pub token_hs256_secret: Option<Secret>,
+}
+
+impl OutsideIssuer {
+    /// Checks what one field alone cannot tell.
+    ///
+    /// # Errors
+    /// Names the variable that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |name, problem: String| Err(ConfigError::Value { name, problem });
+        if let Some(url) = &self.token_jwks_url {
+            if self.token_hs256_secret.is_some() {
+                return wrong("TOKEN_HS256_SECRET", "set either this or TOKEN_JWKS_URL".to_owned());
+            }
+            if let Err(problem) = check_jwks_url(url) {
+                return wrong("TOKEN_JWKS_URL", problem.to_owned());
+            }
+        }
+        if let Some(secret) = &self.token_hs256_secret
+            && secret.expose().len() < SECRET_BYTES_MIN
+        {
+            return wrong("TOKEN_HS256_SECRET", entrenous_auth::SecretError.to_string());
+        }
+        Ok(())
+    }
+}
+
 /// Settings of the gateway.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "gateway", about = "Entrenous gateway: the only thing clients reach")]
@@ -51,6 +95,9 @@ pub struct Config {
     /// Tokens.
     #[command(flatten)]
     pub tokens: entrenous_auth::Settings,
+    /// Whose tokens are taken.
+    #[command(flatten)]
+    pub outside_issuer: OutsideIssuer,
     /// What other services enforce and the gateway tells.
     #[command(flatten)]
     pub limits_of_others: LimitsOfOthers,
@@ -108,6 +155,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Checks what one field alone cannot tell.
+    ///
+    /// # Errors
+    /// Names the variable that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.outside_issuer.validate()
+    }
+
     /// The limits in force, as `GET /api/v1/limits` tells them.
     pub fn limits(&self) -> Limits {
         let content_bytes = usize::try_from(self.message_content_bytes).unwrap_or(MESSAGE_CONTENT_BYTES_MAX);
@@ -139,5 +194,55 @@ impl Config {
     /// How long a send is tried.
     pub fn send_deadline(&self) -> Duration {
         Duration::from_millis(self.send_deadline_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(changes: &[(&str, &str)]) -> Result<(), String> {
+        let pairs = [("NATS_URL", "nats://localhost")].iter().chain(changes);
+        let pairs: Vec<_> = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let config = entrenous_config::from_pairs::<Config>(&pairs).map_err(|error| error.to_string())?;
+        assert!(config.outside_issuer.token_hs256_secret.is_none() || !format!("{config:?}").contains("sesame"));
+        config.validate().map_err(|error| error.to_string())
+    }
+
+    const SECRET: &str = "open sesame, open sesame, open sesame";
+
+    #[test]
+    fn an_outside_issuer_has_keys_or_a_secret() {
+        for good in [
+            &[][..],
+            &[("TOKEN_JWKS_URL", "https://issuer.example/keys")],
+            &[("TOKEN_JWKS_URL", "http://127.0.0.1:9/keys")],
+            &[("TOKEN_JWKS_URL", "http://localhost/keys")],
+            &[("TOKEN_JWKS_URL", "http://[::1]/keys")],
+            &[("TOKEN_HS256_SECRET", SECRET)],
+        ] {
+            check(good).unwrap();
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_named_and_secrets_are_not_shown() {
+        for (name, wrong) in [
+            ("TOKEN_JWKS_URL", &[("TOKEN_JWKS_URL", "http://issuer.example/keys")][..]),
+            ("TOKEN_JWKS_URL", &[("TOKEN_JWKS_URL", "http://127.0.0.1.example/keys")]),
+            ("TOKEN_JWKS_URL", &[("TOKEN_JWKS_URL", "file:///etc/keys")]),
+            ("TOKEN_JWKS_URL", &[("TOKEN_JWKS_URL", "https://user:sesame@issuer.example/keys")]),
+            ("TOKEN_JWKS_URL", &[("TOKEN_JWKS_URL", "issuer.example/keys")]),
+            ("TOKEN_JWKS_REFRESH_SECONDS", &[("TOKEN_JWKS_REFRESH_SECONDS", "0")]),
+            ("TOKEN_HS256_SECRET", &[("TOKEN_HS256_SECRET", "sesame")]),
+            ("TOKEN_HS256_SECRET", &[("TOKEN_HS256_SECRET", "")]),
+            (
+                "TOKEN_HS256_SECRET",
+                &[("TOKEN_HS256_SECRET", SECRET), ("TOKEN_JWKS_URL", "https://issuer.example/keys")],
+            ),
+        ] {
+            let error = check(wrong).unwrap_err();
+            assert!(error.contains(name) && !error.contains("sesame"), "{error}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admitted;
 mod config;
 mod connection;
 mod fanout;
@@ -13,6 +14,7 @@ mod routes;
 mod sends;
 mod state;
 mod store;
+mod tokens;
 mod worker;
 
 use std::{
@@ -30,12 +32,11 @@ use tokio::time::Instant;
 
 pub use config::Config;
 use state::Gateway;
+use tokens::Tokens;
 use worker::{Worker, WorkerEvent};
 
 /// How often the list of logins that ended is read again, in case the news was lost.
 const REVOKED_REFRESH: Duration = Duration::from_secs(30);
-/// How often the keys of access tokens are read again.
-const KEYS_REFRESH: Duration = Duration::from_secs(300);
 /// How often readiness is looked at.
 const READINESS_TICK: Duration = Duration::from_millis(500);
 /// How long the last connections may take to go at a stop.
@@ -70,8 +71,9 @@ impl Service {
     /// Binds the ports (0 picks a free one) and connects to NATS.
     ///
     /// # Errors
-    /// When an address is taken or NATS is away.
+    /// When a setting is wrong, an address is taken or NATS is away.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let tokens = Tokens::new(&config)?;
         let readiness = Readiness::new();
         readiness.set("keys", false);
         let listener =
@@ -83,7 +85,7 @@ impl Service {
         let late = Shutdown::new();
         let sends = sends::Sends::start(&bus, &tasks, &late, config.sends_bytes_max, config.send_deadline());
         let store = store::StoreReads::start(&bus, &tasks, &late);
-        let gateway = Arc::new(Gateway::new(bus, config, readiness, sends, store));
+        let gateway = Arc::new(Gateway::new(bus, config, readiness, sends, store, tokens));
         Ok(Self { gateway, live, listener, admin, tasks, late })
     }
 
@@ -206,10 +208,10 @@ async fn refresh_revoked(gateway: Arc<Gateway>) {
 
 async fn refresh_keys(gateway: Arc<Gateway>) {
     loop {
-        match gateway.refresh_keys().await {
+        match gateway.tokens.refresh(&gateway.bus).await {
             Ok(()) => {
                 gateway.readiness.set("keys", true);
-                tokio::time::sleep(KEYS_REFRESH).await;
+                tokio::time::sleep(gateway.tokens.refresh_interval()).await;
             }
             Err(_) => tokio::time::sleep(READINESS_TICK).await,
         }

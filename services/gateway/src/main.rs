@@ -12,6 +12,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return error.exit(),
     };
+    if let Err(error) = config.validate() {
+        return error.exit();
+    }
     let process = config.process.clone();
     entrenous_runtime::run_process("gateway", &process, |shutdown| entrenous_gateway::run(config, shutdown))
 }

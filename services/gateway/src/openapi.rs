@@ -16,7 +16,7 @@ use utoipa::{
     },
 };
 
-use crate::routes::{auth, conversations, devices, log, members, messages, operations, users};
+use crate::routes::{auth, conversations, devices, log, members, messages, operations, reference, users};
 
 /// The description, as it is served and as docs/openapi.json keeps it.
 pub fn text() -> &'static str {
@@ -56,7 +56,9 @@ pub fn text() -> &'static str {
         messages::get,
         log::read,
         operations::limits,
-        operations::description,
+        reference::openapi,
+        reference::asyncapi,
+        reference::page,
         operations::jwks,
         operations::healthz,
         operations::readyz,

@@ -7,6 +7,7 @@ pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod operations;
+pub(crate) mod reference;
 pub(crate) mod users;
 
 use actix_web::{
@@ -36,6 +37,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     messages::configure(config);
     log::configure(config);
     operations::configure(config);
+    reference::configure(config);
     config.default_service(web::to(unknown_path).wrap(from_fn(answer)));
 }
 

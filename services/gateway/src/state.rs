@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use entrenous_auth::{Claims, TokenError, Verifier};
+use entrenous_auth::Claims;
 use entrenous_bus::Bus;
-use entrenous_model::{IdGenerator, LoginId, SystemClock};
+use entrenous_model::{DeviceId, IdGenerator, LoginId, SystemClock, UserId};
 use entrenous_protocol::{
     Code, Failure, Limits,
-    rpc::{Done, Method, identity},
+    rpc::{Method, identity, store},
 };
 use entrenous_runtime::Readiness;
 use tokio::{
@@ -23,13 +23,12 @@ use tokio::{
 };
 
 use crate::{
-    config::Config, presence::PresenceBook, receipts::Receipts, sends::Sends, store::StoreReads, worker::WorkerEvent,
+    admitted::Admitted, config::Config, presence::PresenceBook, receipts::Receipts, sends::Sends, store::StoreReads,
+    tokens::Tokens, worker::WorkerEvent,
 };
 
 /// How long a request to another service may take.
 pub const CALL_MAX: Duration = Duration::from_secs(5);
-/// A token of an unknown key makes the gateway ask for the keys again, but not more often than this.
-const KEYS_REFRESH_MIN: Duration = Duration::from_secs(5);
 /// How long a login that ended is remembered: longer than any of its tokens lives.
 const REVOKED_KEPT: Duration = Duration::from_secs(16 * 60);
 
@@ -56,8 +55,9 @@ pub struct Gateway {
     pub ids: IdGenerator,
     /// Tells the time.
     pub clock: SystemClock,
-    verifier: Verifier,
-    keys_asked_at: tokio::sync::Mutex<Option<Instant>>,
+    /// Whose access tokens are taken.
+    pub tokens: Tokens,
+    admitted: Admitted,
     revoked: RwLock<HashMap<LoginId, Instant>>,
     workers: Mutex<Vec<mpsc::Sender<WorkerEvent>>>,
     is_draining: AtomicBool,
@@ -69,9 +69,15 @@ pub struct Gateway {
 
 impl Gateway {
     /// Puts the parts together; nothing runs yet.
-    pub fn new(bus: Bus, config: Config, readiness: Readiness, sends: Sends, store: StoreReads) -> Self {
+    pub fn new(
+        bus: Bus,
+        config: Config,
+        readiness: Readiness,
+        sends: Sends,
+        store: StoreReads,
+        tokens: Tokens,
+    ) -> Self {
         Self {
-            verifier: Verifier::new(config.tokens.token_issuer.clone(), config.tokens.token_audience.clone()),
             limits: config.limits(),
             bus,
             config,
@@ -82,7 +88,8 @@ impl Gateway {
             presence: PresenceBook::default(),
             ids: IdGenerator,
             clock: SystemClock,
-            keys_asked_at: tokio::sync::Mutex::new(None),
+            tokens,
+            admitted: Admitted::default(),
             revoked: RwLock::default(),
             workers: Mutex::default(),
             is_draining: AtomicBool::new(false),
@@ -100,46 +107,45 @@ impl Gateway {
         self.bus.call::<M>(request, CALL_MAX).await
     }
 
-    /// Who a token speaks for. A key that is not known is asked for once in a while.
+    /// Who a token speaks for. The first token of an outside issuer's login makes it known to identity.
     ///
     /// # Errors
-    /// `token_expired`, `unauthenticated`; `unavailable` when the keys cannot be had.
+    /// `token_expired`, `unauthenticated`; `unavailable` when the keys cannot be had; those of
+    /// [`identity::AdmitLogin`].
     pub async fn authenticate(&self, token: &str) -> Result<Claims, Failure> {
-        let claims = match self.verifier.verify(token) {
-            Err(TokenError::UnknownKey) => {
-                self.refresh_keys().await?;
-                self.verifier.verify(token)
-            }
-            verified => verified,
-        };
-        let claims = claims.map_err(|error| match error {
-            TokenError::Expired => Failure::new(Code::TokenExpired, ""),
-            TokenError::UnknownKey | TokenError::Invalid => {
-                Failure::new(Code::Unauthenticated, "the token is not good")
-            }
-        })?;
+        let claims = self.tokens.verify(&self.bus, token).await?;
+        if self.tokens.are_outside() && !self.admitted.contains(&claims) {
+            self.admit(&claims).await?;
+        }
         if self.is_revoked(claims.sid) {
             return Err(Failure::new(Code::Unauthenticated, "the login has ended"));
         }
         Ok(claims)
     }
 
-    /// Asks identity for the keys of access tokens, at most every 5 s.
-    ///
-    /// # Errors
-    /// `unavailable` when identity is away.
-    pub async fn refresh_keys(&self) -> Result<(), Failure> {
-        let mut asked_at = self.keys_asked_at.lock().await;
-        if asked_at.is_some_and(|at| at.elapsed() < KEYS_REFRESH_MIN) {
-            return Ok(());
+    async fn admit(&self, claims: &Claims) -> Result<(), Failure> {
+        let request = identity::AdmitLoginRequest {
+            user_id: claims.sub,
+            device_id: claims.device_id,
+            login_id: claims.sid,
+            username: claims.username.clone(),
+            role: claims.role,
+        };
+        if self.call::<identity::AdmitLogin>(&request).await?.is_new_device {
+            self.note_device(claims.sub, claims.device_id).await;
         }
-        let keys = self.call::<identity::Jwks>(&Done {}).await?;
-        self.verifier.set_keys(&keys).map_err(|error| {
-            tracing::error!(%error, "identity gave keys that cannot be used");
-            Failure::internal()
-        })?;
-        *asked_at = Some(Instant::now());
+        // Before it is looked whether the login has ended: its end takes it out again.
+        self.admitted.insert(claims);
         Ok(())
+    }
+
+    /// Tells the store where a new device's first `sync` begins. The login stands without it: the store notes a device that
+    /// it does not know when it attaches.
+    pub async fn note_device(&self, user_id: UserId, device_id: DeviceId) {
+        let device = store::AddDeviceRequest { user_id, device_id };
+        if let Err(failure) = self.call::<store::AddDevice>(&device).await {
+            tracing::warn!(device.id = %device_id, error = %failure, "the store was not told of a new device");
+        }
     }
 
     /// Whether a login ended lately.
@@ -152,7 +158,10 @@ impl Gateway {
         let now = Instant::now();
         let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
         revoked.retain(|_, noted_at| now.duration_since(*noted_at) < REVOKED_KEPT);
-        logins.iter().copied().filter(|login| revoked.insert(*login, now).is_none()).collect()
+        let news = logins.iter().copied().filter(|login| revoked.insert(*login, now).is_none()).collect();
+        drop(revoked);
+        self.admitted.forget(logins);
+        news
     }
 
     /// No connection is let in any more.

@@ -3,6 +3,7 @@
 //! The bus runs every request as a task of the service's own, which the caller's leaving does not end: no write is
 //! abandoned half-way, and the stop waits for it. Nothing in here may therefore be raced against a timeout.
 
+mod admit_login;
 mod change_password;
 mod credentials;
 mod devices;
@@ -30,6 +31,7 @@ pub(crate) async fn serve(state: &AppState, bus: &Bus, tasks: &Tasks, stop: &Shu
     let server = Server { state, bus, tasks, stop };
     server.method::<identity::RegisterUser, _, _>(register::register).await?;
     server.method_with_deadline::<identity::Login, _, _>(login::login).await?;
+    server.method::<identity::AdmitLogin, _, _>(admit_login::admit_login).await?;
     server.method::<identity::RefreshLogin, _, _>(refresh::refresh).await?;
     server.method::<identity::Logout, _, _>(logout::logout).await?;
     server.method::<identity::ChangePassword, _, _>(change_password::change_password).await?;

@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod devices;
 pub(crate) mod expired;
 pub(crate) mod logins;
+pub(crate) mod outside_logins;
 pub(crate) mod refresh_tokens;
 mod schema;
 pub(crate) mod signing_keys;

@@ -7,5 +7,6 @@ mod bad_input;
 mod chat;
 mod faults;
 mod messaging;
+mod outside_issuer;
 mod promises;
 mod support;

@@ -3,10 +3,14 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use super::NatsSpec;
-use crate::permissions::{Permissions, Service};
+use crate::permissions::{self, EVENTS_READER, EVENTS_READER_PASSWORD_VARIABLE, Permissions, Service, events_services};
 
 /// Largest message that the server takes: batches and pages have byte budgets below it.
 const MAX_PAYLOAD_BYTES: u32 = 8 << 20;
+
+/// The accounts' names.
+const SERVICES: &str = "ENTRENOUS";
+const EVENTS_READERS: &str = "EVENTS_READERS";
 
 /// When streams are written to the disk. It matters when the machine goes down; a killed server loses nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +50,34 @@ pub struct NatsUser {
     pub password: Password,
     /// What they may do; none stands for everything.
     pub permissions: Option<Permissions>,
+    /// Which subjects they see at all.
+    pub account: Account,
+}
+
+/// A name space of subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Account {
+    /// The services' own, with the streams.
+    Services,
+    /// That of outsiders who read events: it sees what reading takes, and nothing else.
+    EventsReaders,
 }
 
 impl NatsUser {
     /// The user of a service, with its permissions.
     pub fn service(service: Service, password: Password) -> Self {
-        Self { name: service.name().to_owned(), password, permissions: Some(service.permissions()) }
+        Self {
+            name: service.name().to_owned(),
+            password,
+            permissions: Some(service.permissions()),
+            account: Account::Services,
+        }
+    }
+
+    /// The user of outsiders who read events.
+    pub fn events_reader(password: Password) -> Self {
+        let permissions = Some(permissions::events_reader());
+        Self { name: EVENTS_READER.to_owned(), password, permissions, account: Account::EventsReaders }
     }
 }
 
@@ -73,7 +99,8 @@ pub(crate) fn server_config(spec: &NatsSpec, home: &Path, port: u16, name: &str)
 /// (`NATS_GATEWAY_PASSWORD`, …).
 pub fn deployment_config() -> String {
     let mut text = String::from(
-        "# nats-server for Entrenous: one user per service, each with what it needs and no more.\n\
+        "# nats-server for Entrenous: one user per service, and one for outsiders who read events, each with what it needs\n\
+         # and no more.\n\
          # Generated from libs/local-servers (`make generate`): do not edit.\n\
          # Passwords come from the environment of nats-server. They must start with a letter: the server reads\n\
          # the value like a value of this file, and takes one that looks like a number for a number.\n\n",
@@ -86,6 +113,7 @@ pub fn deployment_config() -> String {
     let users: Vec<_> = Service::ALL
         .into_iter()
         .map(|service| NatsUser::service(service, Password::Variable(service.password_variable())))
+        .chain([NatsUser::events_reader(Password::Variable(EVENTS_READER_PASSWORD_VARIABLE.to_owned()))])
         .collect();
     push_accounts(&mut text, &users);
     text
@@ -103,11 +131,39 @@ fn push_jetstream(text: &mut String, store: &str, sync_interval: SyncInterval) {
 }
 
 fn push_accounts(text: &mut String, users: &[NatsUser]) {
-    push(text, format_args!("accounts {{\n  ENTRENOUS {{\n    jetstream: enabled\n    users: ["));
+    let of = |account: Account| users.iter().filter(move |user| user.account == account);
+    let has_readers = of(Account::EventsReaders).next().is_some();
+    push(text, format_args!("accounts {{\n  {SERVICES} {{\n    jetstream: enabled"));
+    if has_readers {
+        push(text, format_args!("    exports: ["));
+        for service in events_services() {
+            let kind = if service.is_stream { ", response_type: \"stream\"" } else { "" };
+            let subject = quoted(&service.subject);
+            push(text, format_args!("      {{ service: {subject}, accounts: [{EVENTS_READERS}]{kind} }}"));
+        }
+        push(text, format_args!("    ]"));
+    }
+    push_users(text, of(Account::Services));
+    push(text, format_args!("  }}"));
+    if has_readers {
+        push(text, format_args!("  {EVENTS_READERS} {{\n    imports: ["));
+        for service in events_services() {
+            let (subject, local) = (quoted(&service.subject), quoted(&service.local));
+            push(text, format_args!("      {{ service: {{ account: {SERVICES}, subject: {subject} }}, to: {local} }}"));
+        }
+        push(text, format_args!("    ]"));
+        push_users(text, of(Account::EventsReaders));
+        push(text, format_args!("  }}"));
+    }
+    push(text, format_args!("}}"));
+}
+
+fn push_users<'a>(text: &mut String, users: impl Iterator<Item = &'a NatsUser>) {
+    push(text, format_args!("    users: ["));
     for user in users {
         push_user(text, user);
     }
-    push(text, format_args!("    ]\n  }}\n}}"));
+    push(text, format_args!("    ]"));
 }
 
 fn push_user(text: &mut String, user: &NatsUser) {

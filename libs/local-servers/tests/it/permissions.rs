@@ -1,7 +1,10 @@
 //! Each service with its own user on a real server.
 
 use async_nats::{Client, ConnectOptions, jetstream};
-use entrenous_local_servers::{Nats, NatsSpec, NatsUser, Password, permissions::Service};
+use entrenous_local_servers::{
+    Nats, NatsSpec, NatsUser, Password,
+    permissions::{EVENTS_API_PREFIX, EVENTS_CONSUMERS, EVENTS_READER, Service},
+};
 use futures::StreamExt;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -24,13 +27,18 @@ impl Server {
         let home = tempfile::tempdir()?;
         let mut spec = NatsSpec::new(home.path());
         spec.users = Service::ALL.map(|service| NatsUser::service(service, password(service))).to_vec();
+        spec.users.push(NatsUser::events_reader(Password::Plain(plain(EVENTS_READER))));
         Ok(Self { nats: Nats::start(&spec).await?, _home: home })
     }
 
     async fn connect(&self, service: Service) -> anyhow::Result<Connection> {
+        self.connect_as(service.name()).await
+    }
+
+    async fn connect_as(&self, user: &str) -> anyhow::Result<Connection> {
         let (refusals, refused) = mpsc::unbounded_channel();
-        let options = ConnectOptions::with_user_and_password(service.name().to_owned(), plain(service))
-            .custom_inbox_prefix(format!("_INBOX.{}", service.name()))
+        let options = ConnectOptions::with_user_and_password(user.to_owned(), plain(user))
+            .custom_inbox_prefix(format!("_INBOX.{user}"))
             .event_callback(move |event| {
                 let refusals = refusals.clone();
                 async move {
@@ -62,12 +70,12 @@ impl Connection {
     }
 }
 
-fn plain(service: Service) -> String {
-    format!("password-of-{}", service.name())
+fn plain(user: &str) -> String {
+    format!("password-of-{user}")
 }
 
 fn password(service: Service) -> Password {
-    Password::Plain(plain(service))
+    Password::Plain(plain(service.name()))
 }
 
 async fn answer_one(server: &mut Connection, subject: &'static str) -> anyhow::Result<tokio::task::JoinHandle<()>> {
@@ -88,7 +96,7 @@ async fn answer_one(server: &mut Connection, subject: &'static str) -> anyhow::R
 async fn strangers_stay_outside() -> anyhow::Result<()> {
     let server = Server::start().await?;
     assert!(async_nats::connect(server.nats.url()).await.is_err());
-    let wrong = ConnectOptions::with_user_and_password("gateway".to_owned(), plain(Service::Identity));
+    let wrong = ConnectOptions::with_user_and_password("gateway".to_owned(), plain("identity"));
     assert!(wrong.connect(server.nats.url()).await.is_err());
     Ok(())
 }
@@ -180,10 +188,8 @@ async fn live_frames_and_presence_reports_arrive() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn events_go_from_the_store_to_the_tracker() -> anyhow::Result<()> {
-    let server = Server::start().await?;
-    let mut store = server.connect(Service::MessageStore).await?;
+/// A stream with two events, as the message store makes it.
+async fn publish_events(store: &mut Connection) -> anyhow::Result<jetstream::Context> {
     let events = jetstream::new(store.client.clone());
     let config = jetstream::stream::Config {
         name: "EVENTS".to_owned(),
@@ -192,18 +198,131 @@ async fn events_go_from_the_store_to_the_tracker() -> anyhow::Result<()> {
     };
     events.create_stream(config.clone()).await?;
     events.update_stream(config).await?;
-    events.publish("entrenous.events.entry.appended", "event".into()).await?.await?;
+    for event in ["one", "two"] {
+        events.publish("entrenous.events.entry.appended", event.into()).await?.await?;
+    }
     store.expect_no_refusal().await?;
+    Ok(events)
+}
 
+/// The payloads of the first messages of a consumer, each acknowledged, and the acknowledgement confirmed.
+async fn read(consumer: jetstream::consumer::PullConsumer, count: usize) -> anyhow::Result<Vec<String>> {
+    let mut messages = consumer.messages().await?;
+    let mut read = Vec::new();
+    while read.len() < count {
+        let message = tokio::time::timeout(LIMIT, messages.next()).await?.transpose()?;
+        let message = message.ok_or_else(|| anyhow::anyhow!("no event"))?;
+        message.double_ack().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        read.push(String::from_utf8(message.payload.to_vec())?);
+    }
+    Ok(read)
+}
+
+#[tokio::test]
+async fn events_go_from_the_store_to_the_tracker() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut store = server.connect(Service::MessageStore).await?;
+    publish_events(&mut store).await?;
     let mut tracker = server.connect(Service::DeliveryTracker).await?;
     let stream = jetstream::new(tracker.client.clone()).get_stream("EVENTS").await?;
     let config = jetstream::consumer::pull::Config { durable_name: Some("tracker".to_owned()), ..Default::default() };
     let consumer = stream.get_or_create_consumer("tracker", config).await?;
-    let mut messages = consumer.messages().await?;
-    let message = tokio::time::timeout(LIMIT, messages.next()).await?.transpose()?;
-    let message = message.ok_or_else(|| anyhow::anyhow!("no event"))?;
-    message.double_ack().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    assert_eq!(read(consumer, 2).await?, ["one", "two"]);
     tracker.expect_no_refusal().await
+}
+
+fn consumer(name: &str) -> jetstream::consumer::pull::Config {
+    jetstream::consumer::pull::Config { durable_name: Some(name.to_owned()), ..Default::default() }
+}
+
+#[tokio::test]
+async fn outsiders_read_events() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut store = server.connect(Service::MessageStore).await?;
+    let events = publish_events(&mut store).await?;
+    for name in EVENTS_CONSUMERS {
+        events.create_consumer_on_stream(consumer(name), "EVENTS").await?;
+    }
+    let mut reader = server.connect_as(EVENTS_READER).await?;
+    let context = jetstream::with_prefix(reader.client.clone(), EVENTS_API_PREFIX);
+    let stream = context.get_stream("EVENTS").await?;
+    assert_eq!(stream.cached_info().state.messages, 2);
+    for name in EVENTS_CONSUMERS {
+        let consumer = context.get_consumer_from_stream(name, "EVENTS").await?;
+        assert_eq!(read(consumer, 2).await?, ["one", "two"], "{name}");
+        let left = stream.consumer_info(name).await?;
+        assert_eq!((left.num_pending, left.num_ack_pending), (0, 0), "what {name} acknowledged has arrived");
+    }
+    reader.expect_no_refusal().await
+}
+
+#[tokio::test]
+async fn outsiders_do_nothing_but_read_events() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut store = server.connect(Service::MessageStore).await?;
+    let events = publish_events(&mut store).await?;
+    events.create_consumer_on_stream(consumer("tracker"), "EVENTS").await?;
+    let mut reader = server.connect_as(EVENTS_READER).await?;
+    for subject in [
+        "entrenous.events.entry.appended",
+        "entrenous.live.7",
+        "entrenous.presence.report",
+        "entrenous.rpc.identity.jwks",
+        "entrenous.rpc.nobody.fence",
+        "_INBOX.gateway.forged",
+        "_INBOX.events-reader.forged",
+        "$JS.API.STREAM.CREATE.OTHER",
+        "$JS.API.STREAM.UPDATE.EVENTS",
+        "$JS.API.STREAM.DELETE.EVENTS",
+        "$JS.API.STREAM.PURGE.EVENTS",
+        "$JS.API.STREAM.MSG.DELETE.EVENTS",
+        "$JS.API.STREAM.MSG.GET.EVENTS",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.CONSUMER.CREATE.EVENTS",
+        "$JS.API.CONSUMER.CREATE.EVENTS.reader-1",
+        "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.reader-1",
+        "$JS.API.CONSUMER.DELETE.EVENTS.reader-1",
+        "$JS.API.CONSUMER.INFO.EVENTS.tracker",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.tracker",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.reader-1",
+        "$JS.ACK.EVENTS.tracker.1.1.1.1.1",
+        "EVENTS.API.STREAM.PURGE.EVENTS",
+        "EVENTS.API.CONSUMER.MSG.NEXT.EVENTS.tracker",
+    ] {
+        reader.client.publish(subject, "forged".into()).await?;
+        reader.expect_refusal(subject).await?;
+    }
+    for subject in
+        [">", "entrenous.>", "entrenous.events.>", "entrenous.live.*", "_INBOX.>", "_INBOX.gateway.>", "$JS.>"]
+    {
+        let _subscriber = reader.client.subscribe(subject).await?;
+        reader.expect_refusal(subject).await?;
+    }
+    Ok(())
+}
+
+/// What a server answers goes to the reply subject that the request names, whoever may publish there. In an account of its
+/// own that subject is another one.
+#[tokio::test]
+async fn outsiders_cannot_have_events_delivered_to_the_services() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut store = server.connect(Service::MessageStore).await?;
+    let events = publish_events(&mut store).await?;
+    events.create_consumer_on_stream(consumer("reader-1"), "EVENTS").await?;
+    let mut gateway = server.connect(Service::Gateway).await?;
+    let mut live = gateway.client.subscribe("entrenous.live.7").await?;
+    gateway.expect_no_refusal().await?;
+    let mut reader = server.connect_as(EVENTS_READER).await?;
+    let next = "EVENTS.API.CONSUMER.MSG.NEXT.EVENTS.reader-1";
+    reader.client.publish_with_reply(next, "entrenous.live.7", "".into()).await?;
+    reader.expect_no_refusal().await?;
+    // Nobody is there in the readers' account, so the request went for nothing: the event is still the first one.
+    let context = jetstream::with_prefix(reader.client.clone(), EVENTS_API_PREFIX);
+    assert_eq!(read(context.get_consumer_from_stream("reader-1", "EVENTS").await?, 1).await?, ["one"]);
+    store.client.publish("entrenous.live.7", "genuine".into()).await?;
+    let first = tokio::time::timeout(LIMIT, live.next()).await?;
+    assert_eq!(first.map(|message| message.payload), Some("genuine".into()));
+    Ok(())
 }
 
 #[tokio::test]

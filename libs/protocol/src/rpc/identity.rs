@@ -5,13 +5,16 @@ use entrenous_model::{DeviceId, LoginId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{Done, methods};
-use crate::rest::{Device, LoginDevice, ProfilePatch, Register, Tokens, User};
+use crate::rest::{Device, LoginDevice, ProfilePatch, Register, Tokens, User, UserRole};
 
 methods! { "identity" {
     /// Makes an account. `conflict` when the name is taken.
     RegisterUser = "register": Register => User;
     /// Signs in on a device. `unauthenticated`, `rate_limited`, `not_found` (device), `too_large` (devices).
     Login = "login": LoginRequest => LoginGranted;
+    /// Notes a login that an outside issuer made: its user and device come into being. `unauthenticated` (the login has
+    /// ended, or the device was removed), `forbidden` (suspended), `too_large` (devices), `conflict` (no name is free).
+    AdmitLogin = "admit_login": AdmitLoginRequest => LoginAdmitted;
     /// Trades a refresh token. `unauthenticated`, `refresh_token_reused`.
     RefreshLogin = "refresh": RefreshRequest => Tokens;
     /// Ends a login.
@@ -38,6 +41,7 @@ methods! { "identity" {
 pub const USERS_MAX: usize = 1_000;
 
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoginRequest {
     pub username: String,
     pub password: String,
@@ -47,24 +51,47 @@ pub struct LoginRequest {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoginGranted {
     pub tokens: Tokens,
     /// The device was added by this login.
     pub is_new_device: bool,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AdmitLoginRequest {
+    pub user_id: UserId,
+    pub device_id: DeviceId,
+    /// The same for all tokens of a login.
+    pub login_id: LoginId,
+    /// Taken where it may be a name and is free; else the user keeps the one there is, at first the id.
+    pub username: String,
+    pub role: UserRole,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LoginAdmitted {
+    /// The device was added by this.
+    pub is_new_device: bool,
+}
+
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefreshRequest {
     pub refresh_token: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogoutRequest {
     pub user_id: UserId,
     pub login_id: LoginId,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChangePasswordRequest {
     pub user_id: UserId,
     pub login_id: LoginId,
@@ -74,27 +101,32 @@ pub struct ChangePasswordRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UsersRequest {
     pub ids: Vec<UserId>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FindUserRequest {
     pub username: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UpdateProfileRequest {
     pub user_id: UserId,
     pub patch: ProfilePatch,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListDevicesRequest {
     pub user_id: UserId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeleteDeviceRequest {
     pub user_id: UserId,
     pub device_id: DeviceId,

@@ -25,6 +25,7 @@ pub const OFFLINE_GRACE_SECONDS: u64 = 15;
 
 /// What a gateway broadcasts: at once every second while something changes, else every [`REPORT_INTERVAL_SECONDS`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GatewayReport {
     /// Drawn at the gateway's start.
     pub gateway_id: Uuid,
@@ -37,11 +38,13 @@ pub struct GatewayReport {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusesRequest {
     pub user_ids: Vec<UserId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     pub user_id: UserId,
     pub is_online: bool,

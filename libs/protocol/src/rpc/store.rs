@@ -69,6 +69,7 @@ pub const RANGES_MAX: usize = 1_000;
 pub const LEFT_TOLD_DAYS: u64 = 30;
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppendRequest {
     pub messages: Vec<AppendMessage>,
     /// By the store's clock: nothing is stored later than this.
@@ -77,6 +78,7 @@ pub struct AppendRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppendMessage {
     pub conversation_id: ConversationId,
     /// Set for `chat_message`: the other person; the direct conversation is made at need.
@@ -93,6 +95,7 @@ pub struct AppendMessage {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppendResponse {
     pub results: Vec<AppendResult>,
     /// What the store's clock showed, where something was stored now.
@@ -101,6 +104,7 @@ pub struct AppendResponse {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AppendResult {
     /// Committed, now or by an earlier request with the same id.
@@ -112,6 +116,7 @@ pub enum AppendResult {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stored {
     pub seq: u64,
     pub sent_at: Timestamp,
@@ -121,12 +126,14 @@ pub struct Stored {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateRequest {
     pub caller: UserId,
     pub conversation: CreateConversation,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateResponse {
     pub conversation: Conversation,
     /// False for a direct conversation that existed.
@@ -134,12 +141,14 @@ pub struct CreateResponse {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConversationRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListConversationsRequest {
     pub caller: UserId,
     /// `next` of the page before.
@@ -148,6 +157,7 @@ pub struct ListConversationsRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddMemberRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -156,6 +166,7 @@ pub struct AddMemberRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RemoveMemberRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -163,6 +174,7 @@ pub struct RemoveMemberRequest {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -172,6 +184,7 @@ pub struct HistoryRequest {
 
 /// Which page of history; seqs are not included, but for `Around`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryPosition {
     Latest,
@@ -181,6 +194,7 @@ pub enum HistoryPosition {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GetMessageRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
@@ -188,6 +202,7 @@ pub struct GetMessageRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadRangesRequest {
     /// Whose rights count; none when a gateway repairs a gap for all its connections.
     pub reader: Option<UserId>,
@@ -197,6 +212,7 @@ pub struct ReadRangesRequest {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Range {
     pub conversation_id: ConversationId,
     /// The first entry given is the one after this seq (and after what may not be read).
@@ -206,6 +222,7 @@ pub struct Range {
 
 /// What was read of one range; the answers stand in the order of the request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RangeRead {
     pub conversation_id: ConversationId,
     /// False: no such conversation, or not (any more) for this reader; everything else is then empty.
@@ -221,6 +238,7 @@ pub struct RangeRead {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogEntry {
     pub seq: u64,
     pub id: EntryId,
@@ -231,11 +249,13 @@ pub struct LogEntry {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadMembershipsRequest {
     pub devices: Vec<Attaching>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Memberships {
     pub membership_version: u64,
     pub conversations: Vec<Membership>,
@@ -244,6 +264,7 @@ pub struct Memberships {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Membership {
     pub conversation_id: ConversationId,
     pub kind: ConversationKind,
@@ -259,23 +280,27 @@ pub struct Membership {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeadsRequest {
     pub conversation_ids: Vec<ConversationId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Head {
     pub conversation_id: ConversationId,
     pub last_seq: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChangedSinceRequest {
     /// How long ago the caller was sure to have everything. What may have been committed late is added by the store.
     pub age_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedSinceResponse {
     /// The conversations that moved, each with its highest seq.
@@ -285,11 +310,13 @@ pub enum ChangedSinceResponse {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckConnectionsRequest {
     pub connections: Vec<Attaching>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConnectionCheck {
     /// 0 for a user without memberships.
     pub membership_version: u64,
@@ -298,17 +325,20 @@ pub struct ConnectionCheck {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachRequest {
     pub connections: Vec<Attaching>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attaching {
     pub user_id: UserId,
     pub device_id: DeviceId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachResponse {
     /// Changes only when the database was restored from a backup.
     pub incarnation: u64,
@@ -317,6 +347,7 @@ pub struct AttachResponse {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddDeviceRequest {
     pub user_id: UserId,
     pub device_id: DeviceId,

@@ -17,11 +17,13 @@ methods! { "delivery-tracker" {
 pub const CURSORS_MAX: usize = 10_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AdvanceCursorsRequest {
     pub cursors: Vec<CursorAdvance>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CursorAdvance {
     pub user_id: UserId,
     pub device_id: DeviceId,
@@ -30,11 +32,13 @@ pub struct CursorAdvance {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceCursorsRequest {
     pub device_id: DeviceId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceCursor {
     pub conversation_id: ConversationId,
     pub delivered_seq: u64,

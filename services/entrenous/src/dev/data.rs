@@ -15,7 +15,8 @@ use entrenous_local_servers::ports;
 use super::secrets::Secrets;
 
 const PORTS_FILE: &str = "ports.json";
-const SECRETS_FILE: &str = "secrets.json";
+/// Where the secrets are kept, by the names of their settings.
+pub(crate) const SECRETS_FILE: &str = "secrets.json";
 
 /// Stands in the lock file of a run that has been told to stop.
 const STOPPING: &str = "stopping";

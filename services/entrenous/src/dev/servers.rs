@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use entrenous_local_servers::{
-    Nats, NatsSpec, NatsUser, Password, Postgres, PostgresSpec, ServerError, SyncInterval, permissions::Service,
+    Nats, NatsSpec, NatsUser, Password, Postgres, PostgresSpec, ServerError, SyncInterval,
+    permissions::{EVENTS_READER_PASSWORD_VARIABLE, Service},
 };
 use entrenous_runtime::Shutdown;
 use tokio::task::JoinHandle;
@@ -85,6 +86,8 @@ fn nats_spec(data: &mut DataFolder) -> anyhow::Result<NatsSpec> {
         let password = Password::Plain(data.secrets().nats_password(service)?);
         spec.users.push(NatsUser::service(service, password));
     }
+    let password = data.secrets().password(EVENTS_READER_PASSWORD_VARIABLE)?;
+    spec.users.push(NatsUser::events_reader(Password::Plain(password)));
     Ok(spec)
 }
 

@@ -5,8 +5,9 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 use entrenous_protocol::{
+    Code, Failure,
     rest::{ChangePassword, Login, Refresh, Register, Tokens, User},
-    rpc::{identity, store},
+    rpc::identity,
 };
 
 use super::{Answer, end_login};
@@ -27,13 +28,23 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/auth/password").post(change_password).register(config);
 }
 
+/// Nobody signs in here where an outside issuer does it; logging out ends the login here.
+fn check_signs_in(gateway: &Gateway) -> Result<(), Failure> {
+    if gateway.tokens.are_outside() {
+        let detail = "this server takes the tokens of an outside issuer: accounts, logins and passwords are there";
+        return Err(Failure::new(Code::NotFound, detail));
+    }
+    Ok(())
+}
+
 /// Makes an account.
 #[utoipa::path(
     post, path = "/api/v1/auth/register", tag = "auth", operation_id = "register",
     request_body = Register,
-    responses((status = 201, description = "The account", body = User), Conflict, RateLimited)
+    responses((status = 201, description = "The account", body = User), NotFound, Conflict, RateLimited)
 )]
 pub(crate) async fn register(gateway: Data<Gateway>, body: JsonBody<Register>) -> Answer {
+    check_signs_in(&gateway)?;
     let user = gateway.call::<identity::RegisterUser>(&body.0).await?;
     Ok(HttpResponse::Created().json(user))
 }
@@ -48,32 +59,25 @@ pub(crate) async fn register(gateway: Data<Gateway>, body: JsonBody<Register>) -
     )
 )]
 pub(crate) async fn login(request: HttpRequest, gateway: Data<Gateway>, body: JsonBody<Login>) -> Answer {
+    check_signs_in(&gateway)?;
     let Login { username, password, device } = body.0;
     let address = client_address(&request, gateway.config.gateway_trusted_proxies);
     let login = identity::LoginRequest { username, password, device, address };
     let granted = gateway.call::<identity::Login>(&login).await?;
     if granted.is_new_device {
-        note_device(&gateway, &granted.tokens).await;
+        gateway.note_device(granted.tokens.user.id, granted.tokens.device_id).await;
     }
     Ok(HttpResponse::Ok().json(granted.tokens))
-}
-
-/// Tells the store where the device's first `sync` begins. The login stands without it: the store notes a device that
-/// it does not know when it attaches.
-async fn note_device(gateway: &Gateway, tokens: &Tokens) {
-    let device = store::AddDeviceRequest { user_id: tokens.user.id, device_id: tokens.device_id };
-    if let Err(failure) = gateway.call::<store::AddDevice>(&device).await {
-        tracing::warn!(device.id = %tokens.device_id, error = %failure, "the store was not told of a new device");
-    }
 }
 
 /// Trades a refresh token for a new pair.
 #[utoipa::path(
     post, path = "/api/v1/auth/refresh", tag = "auth", operation_id = "refresh",
     request_body = Refresh,
-    responses((status = 200, description = "A new pair of tokens", body = Tokens), RefreshRefused)
+    responses((status = 200, description = "A new pair of tokens", body = Tokens), RefreshRefused, NotFound)
 )]
 pub(crate) async fn refresh(gateway: Data<Gateway>, body: JsonBody<Refresh>) -> Answer {
+    check_signs_in(&gateway)?;
     let refresh = identity::RefreshRequest { refresh_token: body.0.refresh_token };
     Ok(HttpResponse::Ok().json(gateway.call::<identity::RefreshLogin>(&refresh).await?))
 }
@@ -95,7 +99,7 @@ pub(crate) async fn logout(caller: Caller, gateway: Data<Gateway>) -> Answer {
 #[utoipa::path(
     post, path = "/api/v1/auth/password", tag = "auth", operation_id = "change_password",
     security(("bearer" = [])), request_body = ChangePassword,
-    responses((status = 204, description = "The password is the new one"), Forbidden, RateLimited)
+    responses((status = 204, description = "The password is the new one"), NotFound, Forbidden, RateLimited)
 )]
 pub(crate) async fn change_password(
     caller: Caller,
@@ -103,6 +107,7 @@ pub(crate) async fn change_password(
     gateway: Data<Gateway>,
     body: JsonBody<ChangePassword>,
 ) -> Answer {
+    check_signs_in(&gateway)?;
     let ChangePassword { current_password, new_password } = body.0;
     let change = identity::ChangePasswordRequest {
         user_id: caller.0.sub,

@@ -1,12 +1,11 @@
-//! What needs no token: limits, keys, health, the description of the API.
+//! What needs no token: limits, keys, health.
 
 use actix_web::{
     HttpResponse,
-    http::header::ContentType,
     web::{Data, ServiceConfig},
 };
 use entrenous_protocol::{
-    Limits,
+    Code, Failure, Limits,
     rpc::{Done, identity},
 };
 use serde_json::json;
@@ -14,7 +13,7 @@ use serde_json::json;
 use super::Answer;
 use crate::{
     http::resource::at,
-    openapi::{self, Unavailable},
+    openapi::{NotFound, Unavailable},
     state::Gateway,
 };
 
@@ -23,7 +22,6 @@ const JWKS_CACHE_CONTROL: (&str, &str) = ("cache-control", "public, max-age=60")
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/limits").get(limits).register(config);
-    at("/api/v1/openapi.json").get(description).register(config);
     at("/.well-known/jwks.json").get(jwks).register(config);
     at("/healthz").get(healthz).register(config);
     at("/readyz").get(readyz).register(config);
@@ -39,21 +37,17 @@ pub(crate) async fn limits(gateway: Data<Gateway>) -> HttpResponse {
     HttpResponse::Ok().json(&gateway.limits)
 }
 
-/// This description.
-#[utoipa::path(
-    get, path = "/api/v1/openapi.json", tag = "operations", operation_id = "get_openapi",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object))
-)]
-pub(crate) async fn description() -> HttpResponse {
-    HttpResponse::Ok().content_type(ContentType::json()).body(openapi::text())
-}
-
 /// Public keys of access tokens (RFC 7517).
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "operations", operation_id = "get_jwks",
-    responses((status = 200, description = "A JWK set", body = Object), Unavailable)
+    responses((status = 200, description = "A JWK set", body = Object), NotFound, Unavailable)
 )]
 pub(crate) async fn jwks(gateway: Data<Gateway>) -> Answer {
+    if gateway.tokens.are_outside() {
+        return Err(
+            Failure::new(Code::NotFound, "the keys are at the outside issuer whose tokens this server takes").into()
+        );
+    }
     let keys = gateway.call::<identity::Jwks>(&Done {}).await?;
     Ok(HttpResponse::Ok().insert_header(JWKS_CACHE_CONTROL).json(keys))
 }

@@ -7,4 +7,5 @@ mod rest_browsers;
 mod rest_conversations;
 mod rest_errors;
 mod rest_messages;
+mod rest_reference;
 mod rest_stack;

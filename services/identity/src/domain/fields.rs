@@ -25,6 +25,12 @@ pub(crate) fn normalise_username(username: &str) -> String {
     username.to_ascii_lowercase()
 }
 
+/// Whether it may be a name.
+pub(crate) fn is_username(username: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    USERNAME_CHARS.contains(&username.chars().count()) && username.chars().all(is_allowed)
+}
+
 /// Checks a registration.
 pub(crate) fn check_registration(request: &Register, limits: &Limits) -> Result<(), FieldErrors> {
     let mut check = Check::default();
@@ -86,8 +92,7 @@ impl Check {
     }
 
     fn username(&mut self, username: &str) {
-        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if !USERNAME_CHARS.contains(&username.chars().count()) || !username.chars().all(is_allowed) {
+        if !is_username(username) {
             self.refuse("username", "must be 3 to 32 of a-z, 0-9, _, . and -");
         }
     }

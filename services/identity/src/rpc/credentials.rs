@@ -27,7 +27,7 @@ pub(super) async fn verify(
     password: String,
 ) -> Result<Verified, RequestError> {
     let attempt = admit(state, &state.secrets().attempt_key(username, address)).await?;
-    let verified = state.passwords().verify(password, user.map(|user| user.password_hash.clone())).await;
+    let verified = state.passwords().verify(password, user.and_then(UserRow::password_hash).map(str::to_owned)).await;
     finish(state, attempt, &verified).await?;
     Ok(verified?)
 }

@@ -103,6 +103,44 @@ pub(super) async fn note_login(
     Ok(count > 0)
 }
 
+/// Notes a login now, on a device that is there.
+pub(super) async fn touch(
+    connection: &mut AsyncPgConnection,
+    device_id: DeviceId,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(devices::table.find(device_id.as_uuid()))
+        .set(devices::last_login_at.eq(now.as_datetime()))
+        .execute(connection)
+        .await
+}
+
+/// How a device stands with a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nobody has it.
+    Unknown,
+    /// The user has it.
+    There,
+    /// It was removed, or is somebody else's.
+    Gone,
+}
+
+/// How a device stands with a user. Exact under the user's lock.
+pub(super) async fn standing(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    device_id: DeviceId,
+) -> QueryResult<Standing> {
+    let query = devices::table.find(device_id.as_uuid()).select((devices::user_id, devices::removed_at));
+    let device: Option<(Uuid, Option<DateTime<Utc>>)> = query.first(connection).await.optional()?;
+    Ok(match device {
+        None => Standing::Unknown,
+        Some((owner, None)) if owner == user_id.as_uuid() => Standing::There,
+        Some(_) => Standing::Gone,
+    })
+}
+
 /// What became of a device that was to be removed.
 #[derive(Debug)]
 pub(crate) enum Removed {

@@ -89,7 +89,7 @@ pub(crate) async fn begin(connection: &mut AsyncPgConnection, new: &NewLogin<'_>
             Err(refusal) => return Ok(refusal),
         };
         let ended = end_of_device(connection, device_id, EndReason::Replaced, new.now).await?;
-        insert(connection, new, device_id).await?;
+        insert_with_token(connection, new, device_id).await?;
         Ok(LoginOutcome::Begun { user: Box::new(user), device_id, ended })
     });
     observe("begin_login", work).await
@@ -112,20 +112,35 @@ async fn use_device(
     Ok(Ok(new.new_device_id))
 }
 
-async fn insert(connection: &mut AsyncPgConnection, new: &NewLogin<'_>, device_id: DeviceId) -> QueryResult<()> {
+async fn insert_with_token(
+    connection: &mut AsyncPgConnection,
+    new: &NewLogin<'_>,
+    device_id: DeviceId,
+) -> QueryResult<()> {
     if let Some(new_hash) = new.new_hash {
         users::renew_hash(connection, new.user_id, new_hash).await?;
     }
+    insert(connection, new.user_id, new.login_id, device_id, new.now).await?;
+    refresh_tokens::insert(connection, new.login_id, &new.refresh_token, new.now).await
+}
+
+/// Adds a login.
+pub(super) async fn insert(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    login_id: LoginId,
+    device_id: DeviceId,
+    now: Timestamp,
+) -> QueryResult<usize> {
     diesel::insert_into(logins::table)
         .values((
-            logins::id.eq(new.login_id.as_uuid()),
-            logins::user_id.eq(new.user_id.as_uuid()),
+            logins::id.eq(login_id.as_uuid()),
+            logins::user_id.eq(user_id.as_uuid()),
             logins::device_id.eq(device_id.as_uuid()),
-            logins::created_at.eq(new.now.as_datetime()),
+            logins::created_at.eq(now.as_datetime()),
         ))
         .execute(connection)
-        .await?;
-    refresh_tokens::insert(connection, new.login_id, &new.refresh_token, new.now).await
+        .await
 }
 
 /// Ends a login of a user; nothing if there is none or it has ended.

@@ -25,6 +25,11 @@ pub(crate) struct UserRow {
 }
 
 impl UserRow {
+    /// The password's hash, where there is a password.
+    pub(crate) fn password_hash(&self) -> Option<&str> {
+        Some(self.password_hash.as_str()).filter(|hash| *hash != NO_PASSWORD)
+    }
+
     /// What the account may do.
     pub(crate) fn role(&self) -> UserRole {
         match self.role.as_str() {
@@ -48,6 +53,9 @@ impl From<UserRow> for User {
     }
 }
 
+/// Stands for the hash where there is no password: that of somebody whom an outside issuer signs in.
+pub(crate) const NO_PASSWORD: &str = "";
+
 /// A new account; the name in lower case.
 #[derive(Insertable)]
 #[diesel(table_name = users)]
@@ -61,13 +69,10 @@ pub(crate) struct NewUser {
     pub(crate) updated_at: DateTime<Utc>,
 }
 
-/// Adds an account; `None` when the name is taken.
+/// Adds an account; `None` when the name or the id is taken.
 pub(crate) async fn insert(connection: &mut AsyncPgConnection, user: &NewUser) -> QueryResult<Option<UserRow>> {
-    let statement = diesel::insert_into(users::table)
-        .values(user)
-        .on_conflict(users::username)
-        .do_nothing()
-        .returning(UserRow::as_returning());
+    let statement =
+        diesel::insert_into(users::table).values(user).on_conflict_do_nothing().returning(UserRow::as_returning());
     observe("insert_user", async { statement.get_result(connection).await.optional() }).await
 }
 
@@ -115,6 +120,37 @@ pub(crate) async fn update_profile(
     let change = ProfileChange { display_name: patch.display_name, email: patch.email, updated_at: now.as_datetime() };
     let statement = diesel::update(users::table.find(user_id.as_uuid())).set(change).returning(UserRow::as_returning());
     observe("update_profile", async { statement.get_result(connection).await.optional() }).await
+}
+
+/// Another name, in lower case.
+pub(super) async fn rename(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    username: &str,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(users::table.find(user_id.as_uuid()))
+        .set((users::username.eq(username), users::updated_at.eq(now.as_datetime())))
+        .execute(connection)
+        .await
+}
+
+/// Another role.
+pub(super) async fn set_role(
+    connection: &mut AsyncPgConnection,
+    user_id: UserId,
+    role: UserRole,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    let role = match role {
+        UserRole::User => "user",
+        UserRole::Moderator => "moderator",
+        UserRole::Admin => "admin",
+    };
+    diesel::update(users::table.find(user_id.as_uuid()))
+        .set((users::role.eq(role), users::updated_at.eq(now.as_datetime())))
+        .execute(connection)
+        .await
 }
 
 /// Keeps a new hash of the same password.

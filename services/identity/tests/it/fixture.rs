@@ -147,7 +147,7 @@ impl Fixture {
     }
 
     pub(crate) async fn verifier(&self) -> Verifier {
-        let verifier = Verifier::with_clock("entrenous".into(), "entrenous".into(), self.clock.clone());
+        let verifier = Verifier::new("entrenous".into(), "entrenous".into()).with_clock(self.clock.clone());
         verifier.set_keys(&self.call::<Jwks>(Done {}).await.unwrap()).unwrap();
         verifier
     }

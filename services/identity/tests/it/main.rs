@@ -7,6 +7,7 @@ mod keys;
 mod limits;
 mod login;
 mod operation;
+mod outside_logins;
 mod password;
 mod refresh;
 mod users;
