@@ -1,6 +1,6 @@
 //! All services as tasks of the test, each on lines to NATS and PostgreSQL that can be cut one by one.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use entrenous_client::Url;
@@ -42,8 +42,20 @@ impl Cluster {
     /// # Errors
     /// When a server or a service does not start.
     pub async fn start() -> anyhow::Result<Self> {
-        let (postgres, nats) = tokio::join!(TestPostgres::with_schema("all", migrate), TestNats::with_permissions());
-        let cluster = Self { postgres: postgres?, nats: nats?, shutdown: Shutdown::new() };
+        Self::on(TestPostgres::with_schema("all", migrate).await?).await
+    }
+
+    /// The same, with the data of PostgreSQL below this folder.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_in(folder: &Path) -> anyhow::Result<Self> {
+        Self::on(TestPostgres::with_schema_in(folder, "all", migrate).await?).await
+    }
+
+    async fn on(postgres: TestPostgres) -> anyhow::Result<Self> {
+        let nats = TestNats::with_permissions().await?;
+        let cluster = Self { postgres, nats, shutdown: Shutdown::new() };
         for service in [Service::Identity, Service::DeliveryTracker, Service::Presence] {
             cluster.node(service, &[]).await?.leave_to(&cluster);
         }

@@ -1,5 +1,7 @@
 //! A PostgreSQL for a test.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context;
 use entrenous_local_servers::{Postgres, PostgresSpec};
 
@@ -37,7 +39,29 @@ impl TestPostgres {
         migrate: impl AsyncFnOnce(String) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let folder = RunFolder::make()?;
-        let spec = PostgresSpec::for_tests(folder.path().join("postgresql"));
+        let home = folder.path().join("postgresql");
+        Self::with_schema_at(folder, home, name, migrate).await
+    }
+
+    /// As [`TestPostgres::with_schema`], with the data below this folder, which the caller removes.
+    ///
+    /// # Errors
+    /// As [`TestPostgres::with_schema`].
+    pub async fn with_schema_in(
+        parent: &Path,
+        name: &str,
+        migrate: impl AsyncFnOnce(String) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        Self::with_schema_at(RunFolder::make()?, parent.join("postgresql"), name, migrate).await
+    }
+
+    async fn with_schema_at(
+        folder: RunFolder,
+        home: PathBuf,
+        name: &str,
+        migrate: impl AsyncFnOnce(String) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let spec = PostgresSpec::for_tests(home);
         template::copy_schema(name, &spec.home, migrate).await?;
         Self::serve(folder, spec).await
     }

@@ -1,6 +1,7 @@
 //! One part fails at a time, in a known way: what still works, what clients are told, and that nothing is missing after.
 
 mod attach;
+mod disk;
 mod nats;
 mod overload;
 mod stores;
@@ -29,7 +30,10 @@ impl Scene {
 
     /// With these settings of both gateways.
     async fn with(settings: &[(&str, &str)]) -> Self {
-        let cluster = Cluster::start().await.unwrap();
+        Self::on(Cluster::start().await.unwrap(), settings).await
+    }
+
+    async fn on(cluster: Cluster, settings: &[(&str, &str)]) -> Self {
         let store = cluster.store(&[]).await.unwrap();
         let (near, far) = tokio::join!(cluster.gateway(settings), cluster.gateway(settings));
         let (near, far) = (near.unwrap(), far.unwrap());
