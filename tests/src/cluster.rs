@@ -20,6 +20,7 @@ pub struct Cluster {
     pub postgres: TestPostgres,
     /// The broker.
     pub nats: TestNats,
+    parts: Vec<(Service, Node)>,
     shutdown: Shutdown,
 }
 
@@ -55,11 +56,21 @@ impl Cluster {
 
     async fn on(postgres: TestPostgres) -> anyhow::Result<Self> {
         let nats = TestNats::with_permissions().await?;
-        let cluster = Self { postgres, nats, shutdown: Shutdown::new() };
+        let mut cluster = Self { postgres, nats, parts: Vec::new(), shutdown: Shutdown::new() };
         for service in [Service::Identity, Service::DeliveryTracker, Service::Presence] {
-            cluster.node(service, &[]).await?.leave_to(&cluster);
+            let node = cluster.node(service, &[]).await?;
+            cluster.parts.push((service, node));
         }
         Ok(cluster)
+    }
+
+    /// Identity, the tracker or presence.
+    ///
+    /// # Panics
+    /// For another service.
+    pub fn part(&self, service: Service) -> &Node {
+        let part = self.parts.iter().find(|(is, _)| *is == service);
+        part.map_or_else(|| panic!("{} is started by the test", service.name()), |(_, node)| node)
     }
 
     /// A message store more.
@@ -189,15 +200,6 @@ impl Node {
         self.nats.cut();
         self.postgres.cut();
         self.task.abort();
-    }
-
-    /// It lives as long as the cluster.
-    fn leave_to(self, cluster: &Cluster) {
-        let stop = cluster.shutdown.clone();
-        tokio::spawn(async move {
-            stop.triggered().await;
-            drop(self);
-        });
     }
 }
 

@@ -3,6 +3,7 @@
 mod attach;
 mod disk;
 mod nats;
+mod others;
 mod overload;
 mod stores;
 
