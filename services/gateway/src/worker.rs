@@ -122,7 +122,9 @@ impl Worker {
     }
 
     fn on_entry(&self, message: &LiveMessage) {
-        let span = message.trace.as_deref().map(|parent| {
+        let conversation = ConversationId::from(message.preamble.subject);
+        let is_followed = |_: &&str| self.fanout.borrow().forwarded(conversation).is_some();
+        let span = message.trace.as_deref().filter(is_followed).map(|parent| {
             let span = tracing::trace_span!(target: trace::TARGET, "fan_out", seq = message.preamble.seq);
             trace::follow(&span, parent);
             span

@@ -48,6 +48,8 @@ pub(crate) struct LiveFrame {
     origin: u64,
     flags: u16,
     frame: Box<RawValue>,
+    /// The `traceparent` of the message, where it is traced.
+    trace: Option<String>,
 }
 
 /// What one transaction has to tell.
@@ -81,9 +83,17 @@ impl Publication {
             origin,
             flags: if is_member { FLAG_MEMBER } else { 0 },
             frame: setting.frame(entry),
+            trace: None,
         });
         let batch_id = self.row.map_or(Uuid::nil(), |row| row.batch_id);
         self.events.push((appended(entry, entry.message_type, countable_no, batch_id), entry.sent_at));
+    }
+
+    /// The entry added last belongs to this trace.
+    pub(crate) fn trace(&mut self, trace: &str) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.trace = Some(trace.to_owned());
+        }
     }
 
     fn is_empty(&self) -> bool {

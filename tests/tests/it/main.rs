@@ -10,3 +10,4 @@ mod messaging;
 mod outside_issuer;
 mod promises;
 mod support;
+mod traces;

@@ -49,7 +49,7 @@ async fn a_message_is_one_trace_from_gateway_to_gateway() {
     let (at_alice, mut at_bob) = (live(&alice).await, live(&bob).await);
     at_alice.send_message(Target::Conversation(room), &text("traced")).await.unwrap();
     next_entry(&mut at_bob).await;
-    // The gateways hear it both; the store serves the append.
+    // Each gateway has somebody to hand it to; the store serves the append.
     until("append 1, fan_out 2, send 1, serve 1", async || Some(trace_of_the_send(&spans))).await;
     system.stop().await;
 }

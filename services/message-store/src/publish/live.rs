@@ -89,7 +89,7 @@ impl Live {
                 origin: frame.origin,
                 incarnation,
             };
-            self.publisher.publish(preamble, frame.frame.get().as_bytes(), None).await?;
+            self.publisher.publish(preamble, frame.frame.get().as_bytes(), frame.trace.as_deref()).await?;
         }
         Ok(())
     }

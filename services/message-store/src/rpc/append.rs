@@ -207,6 +207,9 @@ impl Batch {
                 self.context.metrics.message_stored(message.message.message_type, message.message.content.get().len());
                 let countable_no = to_u64(row.countable_no.unwrap_or_default());
                 publication.entry(&setting(row, message), &entry(message, stored), message.origin, countable_no);
+                if let Some(trace) = &message.trace {
+                    publication.trace(trace);
+                }
             }
             self.context.metrics.message_judged(outcome_name(&result));
             results.push((piece.index, result));
