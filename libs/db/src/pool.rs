@@ -1,14 +1,23 @@
 //! Connections, pooled, with a bounded wait.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection,
-    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool},
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{Object, Pool},
+    },
 };
 use entrenous_config::Secret;
 use futures::{FutureExt, future::BoxFuture};
 use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long making a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -35,6 +44,9 @@ pub enum DbError {
     /// All connections are in use, or none can be made.
     #[error("no database connection")]
     NoConnection(#[source] diesel_async::pooled_connection::deadpool::PoolError),
+    /// All connections that work of this kind may have are in use.
+    #[error("no database connection is left for this")]
+    ShareUsedUp,
     /// The pool cannot be set up.
     #[error("the database pool cannot be set up")]
     Setup(#[source] deadpool::managed::BuildError),
@@ -48,7 +60,7 @@ impl DbError {
     pub fn is_transient(&self) -> bool {
         use diesel::result::{DatabaseErrorKind, Error};
         match self {
-            Self::NoConnection(_) => true,
+            Self::NoConnection(_) | Self::ShareUsedUp => true,
             Self::Query(Error::DatabaseError(kind, info)) => {
                 matches!(
                     kind,
@@ -78,12 +90,31 @@ fn is_shutdown_message(message: &str) -> bool {
 }
 
 /// A connection from the pool; goes back when dropped.
-pub type Connection = diesel_async::pooled_connection::deadpool::Object<AsyncPgConnection>;
+pub struct Connection {
+    connection: Object<AsyncPgConnection>,
+    // After the connection, so that it is free when the next one may have it.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Connection {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.connection
+    }
+}
 
 /// The pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<AsyncPgConnection>,
+    share: Option<Arc<Semaphore>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -114,19 +145,29 @@ impl Database {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(DbError::Setup)?;
-        Ok(Self { pool })
+        Ok(Self { pool, share: None })
+    }
+
+    /// The same pool, for work that must leave some of it to others: at most so many connections at once, one at least.
+    #[must_use]
+    pub fn share(&self, connections: usize) -> Self {
+        Self { pool: self.pool.clone(), share: Some(Arc::new(Semaphore::new(connections.max(1)))) }
     }
 
     /// A connection.
     ///
     /// # Errors
-    /// [`DbError::NoConnection`] after at most 6 s.
+    /// [`DbError::NoConnection`] after at most 6 s, [`DbError::ShareUsedUp`] after 3 s.
     pub async fn get(&self) -> Result<Connection, DbError> {
+        let permit = match &self.share {
+            Some(share) => Some(permit_of(share).await?),
+            None => None,
+        };
         let connection = self.pool.get().await.map_err(DbError::NoConnection)?;
         let status = self.pool.status();
         metrics::gauge!("chat_db_connections_total").set(count(status.size));
         metrics::gauge!("chat_db_connections_active").set(count(status.size.saturating_sub(status.available)));
-        Ok(connection)
+        Ok(Connection { connection, _permit: permit })
     }
 
     /// Whether PostgreSQL answers.
@@ -141,6 +182,11 @@ impl Database {
     pub fn close(&self) {
         self.pool.close();
     }
+}
+
+async fn permit_of(share: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, DbError> {
+    let permit = tokio::time::timeout(WAIT_MAX, Arc::clone(share).acquire_owned()).await;
+    permit.ok().and_then(Result::ok).ok_or(DbError::ShareUsedUp)
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count of connections")]

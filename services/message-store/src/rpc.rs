@@ -34,7 +34,10 @@ const CONCURRENCY_MAX: usize = 256;
 /// What every method needs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
+    /// For everything but appends, which must find a connection when reads want them all.
     pub(crate) database: Database,
+    /// For appends.
+    pub(crate) appends: Database,
     pub(crate) bus: Bus,
     pub(crate) tasks: Tasks,
     pub(crate) clock: Arc<dyn Clock>,
@@ -59,8 +62,12 @@ pub(crate) use directs::KnownDirects;
 impl Context {
     /// A connection, within the time that the caller gives.
     async fn connection(&self, deadline: Deadline) -> Result<entrenous_db::Connection, RequestError> {
-        let connection = tokio::time::timeout_at(deadline.at(), self.database.get()).await;
-        Ok(connection.map_err(|_| RequestError::Late)??)
+        connection_of(&self.database, deadline).await
+    }
+
+    /// A connection for what sends need.
+    async fn append_connection(&self, deadline: Deadline) -> Result<entrenous_db::Connection, RequestError> {
+        connection_of(&self.appends, deadline).await
     }
 
     /// Does a write in a task of its own, so that a caller who gives up cannot end it half-way; what it has to publish it
@@ -93,6 +100,11 @@ impl Context {
     fn now(&self) -> chrono::DateTime<chrono::Utc> {
         self.clock.now().as_datetime()
     }
+}
+
+async fn connection_of(database: &Database, deadline: Deadline) -> Result<entrenous_db::Connection, RequestError> {
+    let connection = tokio::time::timeout_at(deadline.at(), database.get()).await;
+    Ok(connection.map_err(|_| RequestError::Late)??)
 }
 
 /// Serves every method until the stop.

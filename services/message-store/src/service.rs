@@ -38,6 +38,8 @@ pub struct Service {
     readiness: Readiness,
     bus: Bus,
     database: Database,
+    /// Connections that everything but appends may use at once.
+    others_max: usize,
     digest_key: DigestKey,
     bounds: Bounds,
 }
@@ -60,7 +62,9 @@ impl Service {
         let admin = AdminServer::bind(config.process.admin_addr, readiness.clone())?;
         let database = Database::new(&config.db, SERVICE)?;
         let bus = Bus::connect(&config.nats, SERVICE).await?;
-        Ok(Self { admin, readiness, bus, database, digest_key, bounds })
+        let connections = config.db.database_connections_max.get();
+        let others_max = connections - connections / 4;
+        Ok(Self { admin, readiness, bus, database, others_max, digest_key, bounds })
     }
 
     /// Where the admin port is.
@@ -79,7 +83,7 @@ impl Service {
     /// # Errors
     /// When a part that the service cannot do without ended by itself.
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { admin, readiness, bus, database, digest_key, bounds } = self;
+        let Self { admin, readiness, bus, database, others_max, digest_key, bounds } = self;
         // A child, so that the end of a vital task stops this service and can be told from being asked to stop.
         let stop = shutdown.child();
         let admin_stop = Shutdown::new();
@@ -96,7 +100,8 @@ impl Service {
         {
             let publisher = Publisher::start(&bus, database.clone(), incarnation.clone(), &tasks, metrics).await?;
             let context = rpc::Context {
-                database: database.clone(),
+                database: database.share(others_max),
+                appends: database.clone(),
                 bus: bus.clone(),
                 tasks: tasks.clone(),
                 clock: Arc::new(SystemClock),

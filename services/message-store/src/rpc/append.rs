@@ -169,7 +169,7 @@ impl Batch {
     }
 
     async fn append_part(&mut self, part: &[BatchPiece]) -> Result<Results, AppendError> {
-        let connection = self.context.connection(self.deadline).await;
+        let connection = self.context.append_connection(self.deadline).await;
         let mut connection = connection.map_err(|error| match error {
             RequestError::Store(error) => AppendError::Away(error),
             _ => AppendError::Late,

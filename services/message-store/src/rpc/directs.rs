@@ -87,7 +87,7 @@ impl Context {
         deadline: Deadline,
     ) -> Result<(), RequestError> {
         let ids: Vec<_> = directs.keys().copied().collect();
-        let mut connection = self.connection(deadline).await?;
+        let mut connection = self.append_connection(deadline).await?;
         let existing = self.measured("existing_directs", directs::existing(&mut connection, &ids)).await?;
         directs.retain(|id, _| !existing.contains(id));
         self.known_directs.extend(existing);
@@ -125,7 +125,7 @@ impl Context {
         }
         let context = self.clone();
         self.write(deadline, async move {
-            let mut connection = context.connection(deadline).await?;
+            let mut connection = context.append_connection(deadline).await?;
             context.know_incarnation(&mut connection).await?;
             let made = context.measured("make_directs", directs::make(&mut connection, &directs)).await?;
             context.publisher.publish(joined(&directs, &made));

@@ -1,13 +1,14 @@
 //! What holds when something is away.
 
 use diesel_async::SimpleAsyncConnection;
+use entrenous_model::IdGenerator;
 use entrenous_protocol::{
     Code,
-    rpc::store::{Append, AppendRequest, AppendResult},
+    rpc::store::{Append, AppendRequest, AppendResult, Attaching, ReadMemberships, ReadMembershipsRequest},
 };
 use entrenous_test_support::wait_for;
 
-use crate::fixture::{Fixture, connect, ids, into, refused, sealed, seqs, stored, to};
+use crate::fixture::{ANSWER_MAX, Fixture, connect, ids, into, refused, sealed, seqs, stored, to, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_identity_only_what_needs_it_waits() {
@@ -38,6 +39,30 @@ async fn while_the_database_is_away_sends_end_in_unavailable_and_may_be_repeated
     };
     let stored = wait_for("the repeat", again).await.unwrap();
     assert_eq!((stored.seq, seqs(&fixture.log(Some(1), group).await)), (2, vec![1, 2]));
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_wait_leave_connections_to_sends() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2]).await.id;
+    // Memberships look for mentions, and messages without any do not.
+    let mut blocker = connect(&fixture.postgres).await;
+    blocker.batch_execute("BEGIN; LOCK TABLE messaging.mentions IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = |device| {
+        let request = ReadMembershipsRequest { devices: vec![Attaching { user_id: user(1), device_id: device }] };
+        let gateway = fixture.gateway.clone();
+        tokio::spawn(async move { gateway.call::<ReadMemberships>(&request, ANSWER_MAX).await })
+    };
+    let reads: Vec<_> = (0..64).map(|_| waiting(IdGenerator.next())).collect();
+    for expected in 2..30 {
+        assert_eq!(fixture.send(into(group, 1, sealed("a"))).await.seq, expected);
+    }
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    for read in reads {
+        // Those that found no connection in time are told so.
+        let _ = read.await.unwrap();
+    }
     replica.stop().await;
 }
 
