@@ -10,6 +10,7 @@ use async_nats::{
         stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
     },
 };
+use bytes::Bytes;
 use entrenous_protocol::event::CloudEvent;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -30,6 +31,7 @@ const ACK_MAX: Duration = Duration::from_secs(5);
 /// Publishes events, one JetStream message for each batch.
 #[derive(Debug, Clone)]
 pub struct EventPublisher {
+    context: jetstream::Context,
     calls: Arc<Calls>,
 }
 
@@ -46,10 +48,11 @@ impl EventPublisher {
         let context = jetstream::new(client);
         ensure_stream(&context).await?;
         ensure_consumers(&context).await?;
-        Ok(Self { calls })
+        Ok(Self { context, calls })
     }
 
-    /// Publishes a batch and awaits JetStream's ack. The same `batch_id` within two minutes is stored once.
+    /// Publishes a batch and awaits JetStream's ack. The same `batch_id` within two minutes is stored once. A stream that is
+    /// gone is made anew.
     ///
     /// # Errors
     /// When there was no ack, or JetStream refused: publish it again later.
@@ -63,7 +66,16 @@ impl EventPublisher {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", batch_id.to_string());
         headers.insert("Content-Type", "application/cloudevents-batch+json");
-        let ack = self.calls.request(subject.to_owned(), headers, body.into(), ACK_MAX).await?;
+        let body = Bytes::from(body);
+        let ack = match self.calls.request(subject.to_owned(), headers.clone(), body.clone(), ACK_MAX).await {
+            Err(BusError::NoResponders) => {
+                // JetStream is there and the stream is not, or neither is.
+                ensure_stream(&self.context).await?;
+                ensure_consumers(&self.context).await?;
+                self.calls.request(subject.to_owned(), headers, body, ACK_MAX).await?
+            }
+            ack => ack?,
+        };
         match serde_json::from_slice::<PubAck>(&ack) {
             Ok(PubAck { stream: Some(_), error: None }) => Ok(()),
             _ => Err(BusError::Stream("JetStream did not take the event".to_owned())),

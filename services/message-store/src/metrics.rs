@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entrenous_protocol::entry::MessageType;
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::error::RequestError;
 
@@ -23,7 +23,19 @@ impl Metrics {
         describe_counter!("chat_db_operations_total", "Database operations, by operation.");
         describe_histogram!("chat_db_operation_duration_seconds", "Time of a database operation, by operation.");
         describe_counter!("chat_publications_dropped_total", "Batches left to the sweeper, by plane.");
+        describe_counter!("chat_feed_rows_swept_total", "Feed rows that a sweeper published.");
+        describe_gauge!("chat_feed_waits_seconds", "Age of the oldest feed row that is not published, 0 without one.");
         Self
+    }
+
+    /// Rows were swept.
+    pub(crate) fn feed_swept(self, rows: usize) {
+        counter!("chat_feed_rows_swept_total").increment(u64::try_from(rows).unwrap_or(0));
+    }
+
+    /// How long the oldest row has waited.
+    pub(crate) fn feed_waits(self, age: chrono::TimeDelta) {
+        gauge!("chat_feed_waits_seconds").set(age.as_seconds_f64());
     }
 
     /// A request was answered.

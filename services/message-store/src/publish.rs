@@ -6,10 +6,11 @@
 mod events;
 mod live;
 mod marks;
+pub(crate) mod sweeper;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use entrenous_bus::{Bus, BusError};
@@ -97,7 +98,7 @@ impl Publication {
     }
 
     fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.frames.is_empty()
+        self.row.is_none() && self.notices.is_empty() && self.frames.is_empty()
     }
 }
 
@@ -133,6 +134,7 @@ impl Incarnation {
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     live: mpsc::Sender<Publication>,
+    takes_events: Arc<AtomicBool>,
     metrics: Metrics,
 }
 
@@ -155,10 +157,16 @@ impl Publisher {
             events: event_sender,
             metrics,
         };
+        let takes_events = Arc::new(AtomicBool::new(true));
         tasks.spawn(live.run(live_receiver));
-        tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender));
+        tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender, Arc::clone(&takes_events)));
         tasks.spawn(marks::run(database, mark_receiver, metrics));
-        Ok(Self { live: live_sender, metrics })
+        Ok(Self { live: live_sender, takes_events, metrics })
+    }
+
+    /// Whether JetStream took the last event that it was offered.
+    pub(crate) fn takes_events(&self) -> bool {
+        self.takes_events.load(Ordering::Relaxed)
     }
 
     /// Publishes; what does not fit into the queue is left to the sweeper.

@@ -13,7 +13,7 @@ use crate::{
     Config, SERVICE,
     digest::DigestKey,
     metrics::Metrics,
-    publish::{Incarnation, Publisher},
+    publish::{Incarnation, Publisher, sweeper::Sweeper},
     rpc::{self, Bounds, KnownDirects},
     store::{devices, feed},
 };
@@ -99,6 +99,9 @@ impl Service {
         };
         {
             let publisher = Publisher::start(&bus, database.clone(), incarnation.clone(), &tasks, metrics).await?;
+            let sweeper =
+                Sweeper::new(bus.clone(), database.share(1), publisher.clone(), Arc::new(SystemClock), metrics);
+            tasks.spawn_vital("sweeper", stop.clone(), sweeper.run(stop.clone()));
             let context = rpc::Context {
                 database: database.share(others_max),
                 appends: database.clone(),
@@ -173,6 +176,11 @@ impl Watch {
             // Without them rows go to the default partition: no reason not to be ready.
             let made = feed::make_partitions(&mut connection).await;
             let _ = made.inspect_err(|error| tracing::warn!(%error, "no new partitions of the feed"));
+            match feed::drop_partition(&mut connection).await {
+                Ok(Some(partition)) => tracing::debug!(partition, "dropped what is done with"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "old partitions of the feed stay"),
+            }
         }
         Ok(())
     }

@@ -12,8 +12,14 @@ use entrenous_protocol::{
 use super::Context;
 use crate::{
     error::RequestError,
-    store::{devices, memberships},
+    store::{devices, feed, memberships},
 };
+
+/// A feed row has the time at which its append had its locks; it is seen when that has committed. An append is ended by
+/// PostgreSQL after `DATABASE_STATEMENT_TIMEOUT_MS`, 10 s by default.
+const LATE_SECONDS_MAX: i64 = 20;
+/// Pairs of batch and conversation in one answer to `changed_since`; an answer of as many is about 2 MiB.
+const CHANGED_MAX: i64 = 25_000;
 
 pub(super) async fn memberships(
     context: Context,
@@ -48,8 +54,14 @@ pub(super) async fn changed_since(
     request: ChangedSinceRequest,
     deadline: Deadline,
 ) -> Result<ChangedSinceResponse, RequestError> {
+    let age_seconds = i64::try_from(request.age_ms / 1_000).unwrap_or(i64::MAX).saturating_add(LATE_SECONDS_MAX);
+    if age_seconds > i64::from(feed::KEPT_SECONDS) {
+        return Ok(ChangedSinceResponse::Unknown);
+    }
     let mut connection = context.connection(deadline).await?;
-    Ok(ChangedSinceResponse::Heads(memberships::changed_since(&mut connection, request.age_ms).await?))
+    let changed = feed::changed_since(&mut connection, age_seconds, CHANGED_MAX);
+    let changed = context.measured("changed_since", changed).await?;
+    Ok(changed.map_or(ChangedSinceResponse::Unknown, ChangedSinceResponse::Heads))
 }
 
 pub(super) async fn check_connections(

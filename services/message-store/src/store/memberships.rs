@@ -155,17 +155,3 @@ pub(crate) async fn heads(
     let head = |(id, last_seq): (Uuid, i64)| Head { conversation_id: id.into(), last_seq: to_u64(last_seq) };
     Ok(rows.into_iter().map(head).collect())
 }
-
-statement! {
-    /// Temporary.
-    ChangedSince { age_ms: diesel::sql_types::Double = f64 } -> (SqlUuid, BigInt);
-    "SELECT u.id, max(u.seq) FROM messaging.feed f, unnest(f.conversation_ids, f.last_seqs) AS u (id, seq)
-     WHERE f.created_at >= clock_timestamp() - make_interval(secs => {} / 1000.0) - interval '15 s' GROUP BY 1",
-}
-
-pub(crate) async fn changed_since(connection: &mut AsyncPgConnection, age_ms: u64) -> diesel::QueryResult<Vec<Head>> {
-    let age_ms = f64::from(u32::try_from(age_ms).unwrap_or(u32::MAX));
-    let rows: Vec<(Uuid, i64)> = ChangedSince { age_ms }.load(connection).await?;
-    let head = |(id, last_seq): (Uuid, i64)| Head { conversation_id: id.into(), last_seq: to_u64(last_seq) };
-    Ok(rows.into_iter().map(head).collect())
-}

@@ -12,4 +12,5 @@ mod migrations;
 mod plans;
 mod published;
 mod reads;
+mod sweeper;
 mod sync;

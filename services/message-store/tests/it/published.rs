@@ -19,7 +19,9 @@ async fn next(live: &mut LiveSubscription, wanted: usize) -> Vec<LiveMessage> {
     let mut heard = Vec::new();
     while heard.len() < wanted {
         match live.next().await.unwrap() {
-            LiveEvent::Messages(messages) => heard.extend(messages),
+            LiveEvent::Messages(messages) => {
+                heard.extend(messages.into_iter().filter(|message| message.preamble.kind != LiveKind::Beat));
+            }
             LiveEvent::Interrupted => panic!("interrupted after {heard:?}"),
         }
     }
