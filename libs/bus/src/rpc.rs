@@ -32,6 +32,8 @@ use crate::{Bus, BusError, ConnectionState, subjects};
 const TIMEOUT_HEADER: &str = "Entrenous-Timeout-Ms";
 /// How long a round trip to the server may take.
 const FENCE_MAX: Duration = Duration::from_secs(5);
+/// How long the server may take to hand over the last requests at a stop.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// A request without the header is given this long.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -273,12 +275,17 @@ where
                 },
             }
         }
-        // Those that were handed to us before the server heard that we leave are answered too.
-        if requests.unsubscribe().await.is_ok() {
-            while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(200), requests.next()).await {
-                self.accept(message).await;
+        // Those that were handed to us before the server heard that we leave are answered too. (`unsubscribe` would drop
+        // what is on its way.)
+        let drained = async {
+            if requests.drain().await.is_ok() {
+                while let Some(message) = requests.next().await {
+                    self.accept(message).await;
+                }
             }
-        }
+        };
+        // A server that is away says nothing more, and its callers ask elsewhere.
+        let _ = tokio::time::timeout(DRAIN_MAX, drained).await;
     }
 
     async fn accept(&self, message: Message) {

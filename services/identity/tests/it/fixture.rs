@@ -17,7 +17,7 @@ use entrenous_identity::{Config, MIGRATIONS, Service};
 use entrenous_model::{Clock, DeviceId, LoginId, SystemClock, Timestamp, UserId};
 use entrenous_protocol::{
     Code, Failure,
-    live::UserNotice,
+    live::{LiveKind, LiveMessage, UserNotice},
     rest::{LoginDevice, Register, Tokens, User},
     rpc::{Done, Method, identity::*},
 };
@@ -243,7 +243,8 @@ pub(crate) async fn next_ended(live: &mut LiveSubscription, user_id: UserId) -> 
     let search = async {
         loop {
             let Some(LiveEvent::Messages(messages)) = live.next().await else { continue };
-            for message in messages {
+            let is_notice = |message: &LiveMessage| message.preamble.kind == LiveKind::UserNotice;
+            for message in messages.into_iter().filter(is_notice) {
                 let notice: UserNotice = serde_json::from_slice(&message.body).unwrap();
                 match notice {
                     UserNotice::LoginsEnded { mut login_ids } if message.preamble.subject == user_id.as_uuid() => {
