@@ -70,7 +70,7 @@ impl Cluster {
     /// For another service.
     pub fn part(&self, service: Service) -> &Node {
         let part = self.parts.iter().find(|(is, _)| *is == service);
-        part.map_or_else(|| panic!("{} is started by the test", service.name()), |(_, node)| node)
+        part.map_or_else(|| unreachable!("{} is started by the test", service.name()), |(_, node)| node)
     }
 
     /// A message store more.
@@ -114,7 +114,7 @@ impl Cluster {
         }
         let shutdown = self.shutdown.child();
         let pairs: Vec<(String, String)> = pairs.into_iter().collect();
-        let (addr, readiness, task) = run(service, &pairs, shutdown.clone()).await?;
+        let (addr, readiness, task) = Box::pin(run(service, &pairs, shutdown.clone())).await?;
         let node = Node { nats, postgres, addr, readiness, shutdown, task };
         node.wait_ready().await?;
         Ok(node)
@@ -157,7 +157,7 @@ impl Node {
     /// # Panics
     /// Where it is no gateway.
     pub fn addr(&self) -> SocketAddr {
-        self.addr.unwrap_or_else(|| panic!("not a gateway"))
+        self.addr.unwrap_or_else(|| unreachable!("not a gateway"))
     }
 
     /// The same as a URL.

@@ -119,7 +119,7 @@ pub struct Database {
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("status", &self.pool.status()).finish()
+        f.debug_struct("Database").field("status", &self.pool.status()).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ mod continuity;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use entrenous_bus::{BEAT_INTERVAL, LiveEvent, LiveProbe, LiveSubscription};
 use entrenous_protocol::{
@@ -116,11 +116,9 @@ impl Listener {
 }
 
 /// After a moment, whether NATS answers on the connection that the live messages come on.
-fn probe_later(probe: LiveProbe) -> impl Future<Output = bool> {
-    async move {
-        tokio::time::sleep(BEAT_INTERVAL).await;
-        probe.probe().await.is_ok()
-    }
+async fn probe_later(probe: LiveProbe) -> bool {
+    tokio::time::sleep(BEAT_INTERVAL).await;
+    probe.probe().await.is_ok()
 }
 
 /// Finds out what was missed, and has the workers read it. Gives whether everything is there.

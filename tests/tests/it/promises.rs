@@ -72,9 +72,8 @@ impl Talk {
         }
         read_logs(&self.world).await;
         let report = check(&self.world.recorder.history());
-        if !report.is_ok() {
-            panic!("seed {}, history in {}\n{report}", self.seed, save(&self.world).display());
-        }
+        let kept = (!report.is_ok()).then(|| save(&self.world));
+        assert!(report.is_ok(), "seed {}, history in {kept:?}\n{report}", self.seed);
         // A history in which little happened proves little.
         let counts = report.counts;
         assert!(counts.acknowledged >= 300 && counts.member_changes >= 5, "{report}");

@@ -45,18 +45,18 @@ impl World {
         let number = &mut self.numbers[usize::from(shard_of(subject))];
         *number += 1;
         let preamble = Preamble { publisher: 7, number: *number, subject, ..Preamble::empty(LiveKind::Entry) };
-        self.hear(LiveMessage { preamble, body: Bytes::new(), trace: None }, is_heard);
+        self.hear(&LiveMessage { preamble, body: Bytes::new(), trace: None }, is_heard);
     }
 
     fn beat(&mut self, is_heard: bool) {
         let age = u64::try_from(self.now.duration_since(self.born_at).as_millis()).unwrap();
         let preamble = Preamble { publisher: 7, seq: age, ..Preamble::empty(LiveKind::Beat) };
-        self.hear(LiveMessage { preamble, body: encode_numbers(&self.numbers).into(), trace: None }, is_heard);
+        self.hear(&LiveMessage { preamble, body: encode_numbers(&self.numbers).into(), trace: None }, is_heard);
     }
 
-    fn hear(&mut self, message: LiveMessage, is_heard: bool) {
+    fn hear(&mut self, message: &LiveMessage, is_heard: bool) {
         if is_heard {
-            self.continuity.on_message(&message, self.now);
+            self.continuity.on_message(message, self.now);
             self.act();
         }
     }

@@ -44,9 +44,9 @@ pub(super) async fn run(
     futures::stream::unfold(queue, async |mut queue| queue.recv().await.map(|events| (events, queue)))
         .for_each_concurrent(IN_FLIGHT, async |events| {
             let row = events.row;
-            let published = publish(&publisher, events).await;
-            takes_events.store(published.is_ok(), Ordering::Relaxed);
-            match published {
+            let outcome = publish(&publisher, events).await;
+            takes_events.store(outcome.is_ok(), Ordering::Relaxed);
+            match outcome {
                 // The marks end after us: nothing to do when they are gone.
                 Ok(()) => drop(marks.send(Mark { row, live: false, event: true }).await),
                 Err(error) => tracing::debug!(%error, "events were not taken"),

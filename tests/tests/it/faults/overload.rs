@@ -1,6 +1,6 @@
 //! Too much of something: who causes it is told or closed, everybody else does not notice.
 
-use entrenous_client::{Connection, Credential, Socket, SocketOptions, Target, outgoing};
+use entrenous_client::{Connection, Credential, Socket, SocketOptions, SyncStart, Target, outgoing};
 use entrenous_model::{ConversationId, IdGenerator};
 use entrenous_protocol::Code;
 use tokio::task::JoinHandle;
@@ -107,7 +107,7 @@ async fn who_does_not_read_is_closed_and_delays_nobody() {
     scene.bob.api.add_member(scene.room, carol.user_id, None).await.unwrap();
     let credential = Credential::Header(scene.alice.token().to_owned());
     let mut deaf = Socket::connect(&scene.near.url(), &credential, SocketOptions::default()).await.unwrap();
-    deaf.send(outgoing::sync(IdGenerator.next(), &Default::default())).await.unwrap();
+    deaf.send(outgoing::sync(IdGenerator.next(), &SyncStart::default())).await.unwrap();
     let mut at_carol = live(&carol).await;
     let at_bob = live(&scene.bob).await;
     // More than the kernel's buffers and the queue hold together.
@@ -125,7 +125,7 @@ async fn who_does_not_read_is_closed_and_delays_nobody() {
     assert!(matches!(end, Some(4400) | None), "{end:?}");
     // Back again, nothing is missing.
     let mut again = Connection::connect(&scene.near.url(), &credential, SocketOptions::default()).await.unwrap();
-    let complete = again.sync(&Default::default()).await.unwrap();
+    let complete = again.sync(&SyncStart::default()).await.unwrap();
     assert!(complete.conversations.iter().any(|synced| synced.conversation_id == scene.room));
     assert_eq!(next_entry(&mut again).await.seq, 1);
 }
