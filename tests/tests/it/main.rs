@@ -7,4 +7,5 @@ mod bad_input;
 mod chat;
 mod killed;
 mod messaging;
+mod stays;
 mod support;
