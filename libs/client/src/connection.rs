@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use entrenous_model::{ConversationId, EntryId, IdGenerator};
+use entrenous_model::{EntryId, IdGenerator};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -83,12 +83,7 @@ impl Connection {
     /// # Errors
     /// When no connection comes about, or the server closes it at once (a token that is not good: 4500, 4401).
     pub async fn connect(base: &Url, credential: &Credential, options: SocketOptions) -> Result<Self, ConnectError> {
-        let mut socket = Socket::connect(base, credential, options).await?;
-        let after = options.connect_timeout;
-        let connected = tokio::time::timeout(after, wait_for_connected(&mut socket))
-            .await
-            .map_err(|_| ConnectError::TimedOut { after })??;
-        Ok(Self::start(socket, connected))
+        open(base, credential, options).await.map(|(socket, connected)| Self::start(socket, connected))
     }
 
     fn start(socket: Socket, connected: Connected) -> Self {
@@ -230,19 +225,6 @@ impl Handle {
         self.request(id, outgoing::authenticate(Some(id), token)).await?.wait().await.map(drop)
     }
 
-    /// Says that everything up to `seq` is on this device; nobody waits for the answer.
-    ///
-    /// # Errors
-    /// When the connection has ended.
-    pub async fn acknowledge_delivery(&self, conversation_id: ConversationId, seq: u64) -> Result<(), RequestError> {
-        self.tell(outgoing::delivery_receipt(None, conversation_id, seq)).await
-    }
-
-    /// Whether the connection has ended.
-    pub fn is_closed(&self) -> bool {
-        self.end.get().is_some() || self.commands.is_closed()
-    }
-
     async fn command(&self, command: Command) -> Result<(), RequestError> {
         self.commands.send(command).await.map_err(|_| RequestError::Closed(end_of(&self.end)))
     }
@@ -275,6 +257,20 @@ impl PendingReply {
             Reply::Ack(None) | Reply::SyncComplete(_) | Reply::Pong => Err(RequestError::Unexpected),
         }
     }
+}
+
+/// Opens a connection and waits until the server says `connected`.
+pub(crate) async fn open(
+    base: &Url,
+    credential: &Credential,
+    options: SocketOptions,
+) -> Result<(Socket, Connected), ConnectError> {
+    let mut socket = Socket::connect(base, credential, options).await?;
+    let after = options.connect_timeout;
+    let connected = tokio::time::timeout(after, wait_for_connected(&mut socket))
+        .await
+        .map_err(|_| ConnectError::TimedOut { after })??;
+    Ok((socket, connected))
 }
 
 async fn wait_for_connected(socket: &mut Socket) -> Result<Connected, ClosedError> {

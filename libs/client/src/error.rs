@@ -174,6 +174,8 @@ pub enum ConnectError {
     Upgrade {
         /// Which.
         status: u16,
+        /// When trying again makes sense, where the server said so.
+        retry_after: Option<Duration>,
     },
     /// Network, TLS or handshake.
     #[error("cannot open a connection")]
@@ -184,6 +186,27 @@ pub enum ConnectError {
     /// The connection was opened, and closed before the server said `connected`.
     #[error(transparent)]
     Closed(#[from] ClosedError),
+}
+
+impl ConnectError {
+    /// Whether another attempt at the same address may succeed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Address { .. } => false,
+            // 408, 425, 429 and what the server or a proxy before it cannot do now. Source: RFC 9110 15.5, 15.6.
+            Self::Upgrade { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            Self::TimedOut { .. } | Self::Transport { .. } => true,
+            Self::Closed(end) => crate::Verdict::of(end.code) != crate::Verdict::StayAway,
+        }
+    }
+
+    /// When trying again makes sense, where the server said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Upgrade { retry_after, .. } => *retry_after,
+            Self::Address { .. } | Self::TimedOut { .. } | Self::Transport { .. } | Self::Closed(_) => None,
+        }
+    }
 }
 
 /// A frame that was not answered as hoped.

@@ -174,7 +174,11 @@ fn request(base: &Url, credential: &Credential) -> Result<ClientRequestBuilder, 
 
 fn connect_error(error: tungstenite::Error) -> ConnectError {
     match error {
-        tungstenite::Error::Http(answer) => ConnectError::Upgrade { status: answer.status().as_u16() },
+        tungstenite::Error::Http(answer) => {
+            let retry_after = answer.headers().get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
+            let (status, retry_after) = (answer.status().as_u16(), retry_after.map(Duration::from_secs));
+            ConnectError::Upgrade { status, retry_after }
+        }
         error => ConnectError::Transport { source: Box::new(error) },
     }
 }

@@ -3,7 +3,6 @@
 mod account;
 mod device;
 mod input;
-mod outbox;
 mod room;
 mod screen;
 mod talk;
@@ -80,14 +79,14 @@ pub async fn run(arguments: ChatArgs) -> anyhow::Result<()> {
     }
     let state = state_folder(arguments.state_dir)?;
     let slot = DeviceSlot::take(&state, &arguments.server, &arguments.user)?;
-    let account = Account::login(api, arguments.user, password, slot).await?;
+    let (account, tokens) = Account::login(api, arguments.user, password, slot).await?;
     let room = match (&arguments.place.with, arguments.place.group, &arguments.place.new_group) {
         (Some(name), _, _) => Room::direct(&account, name).await?,
         (_, Some(id), _) => Room::existing(&account, id).await?,
         (_, _, Some(title)) => Room::new_group(&account, title, &arguments.members).await?,
         (None, None, None) => return list(&account).await,
     };
-    Talk::new(account, room, arguments.history).run(input::lines()?).await
+    Talk::start(account, tokens, room, arguments.history).run(input::lines()?).await
 }
 
 fn state_folder(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {

@@ -9,5 +9,6 @@ mod faults;
 mod messaging;
 mod outside_issuer;
 mod promises;
+mod stays;
 mod support;
 mod traces;

@@ -14,6 +14,8 @@ mod output;
 mod pacer;
 mod people;
 mod processes;
+mod queries;
+mod reconnect;
 mod report;
 mod stamp;
 
@@ -52,6 +54,8 @@ enum Scenario {
     OneToOne(one_to_one::Parameters),
     /// Connections that do nothing: memory of each.
     Idle(idle::Parameters),
+    /// All connections break at once and come back, while bystanders talk.
+    Reconnect(reconnect::Parameters),
 }
 
 fn main() -> ExitCode {
@@ -65,14 +69,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
-    raise_file_limit();
+    let files_max = raise_file_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(cli.threads.max(1)).enable_all().build()?;
     let report = runtime.block_on(async {
-        let target = Target { servers: &cli.server, processes: cli.processes.as_deref() };
+        let target = Target { servers: &cli.server, processes: cli.processes.as_deref(), files_max };
         match &cli.scenario {
             Scenario::OneToOne(parameters) => one_to_one::run(target, parameters).await,
             Scenario::Idle(parameters) => idle::run(target, parameters).await,
+            Scenario::Reconnect(parameters) => reconnect::run(target, parameters).await,
         }
     })?;
     if let Some(path) = &cli.json {
@@ -88,12 +93,15 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
 struct Target<'a> {
     servers: &'a [Url],
     processes: Option<&'a std::path::Path>,
+    /// Files that this process may have open.
+    files_max: u64,
 }
 
-/// Each connection is an open file.
-fn raise_file_limit() {
+/// Each connection is an open file. Gives how many there may be.
+fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, the connections that are too many say so themselves.
+    // Where it cannot be raised, the lower one holds.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap_or_default();
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

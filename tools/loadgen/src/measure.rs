@@ -15,6 +15,18 @@ use crate::stamp::micros;
 const LATENCY_MAX_US: u64 = 120_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
+/// Is told what becomes of messages.
+pub(crate) trait Observe: Send + Sync {
+    /// An `ack` came for what was due then.
+    fn acked(&self, due: Instant);
+
+    /// The receiver got what was due then.
+    fn received(&self, due: Instant);
+
+    /// Something went wrong.
+    fn failed(&self, why: &str);
+}
+
 /// Counts what was due between two moments.
 #[derive(Debug)]
 pub(crate) struct Measure {
@@ -55,22 +67,6 @@ impl Measure {
         })
     }
 
-    /// An `ack` came for what was due then.
-    pub(crate) fn acked(&self, due: Instant) {
-        self.count(&self.acked, due);
-    }
-
-    /// The receiver got what was due then.
-    pub(crate) fn received(&self, due: Instant) {
-        self.count(&self.received, due);
-    }
-
-    /// Something went wrong.
-    pub(crate) fn failed(&self, why: &str) {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        *errors.entry(why.to_owned()).or_default() += 1;
-    }
-
     fn count(&self, series: &Mutex<Series>, due: Instant) {
         let now = Instant::now();
         let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,6 +87,62 @@ impl Measure {
         let ((ack, acked), (received, _)) = (read(&self.acked), read(&self.received));
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Measured { ack, received, acked_per_second: rate(acked, self.to - self.from), errors }
+    }
+}
+
+impl Observe for Measure {
+    fn acked(&self, due: Instant) {
+        self.count(&self.acked, due);
+    }
+
+    fn received(&self, due: Instant) {
+        self.count(&self.received, due);
+    }
+
+    fn failed(&self, why: &str) {
+        count_error(&self.errors, why);
+    }
+}
+
+fn count_error(errors: &Mutex<BTreeMap<String, u64>>, why: &str) {
+    let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+    *errors.entry(why.to_owned()).or_default() += 1;
+}
+
+/// Every message received, for phases whose bounds are known only afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    /// When it was due, and when it was received.
+    received: Mutex<Vec<(Instant, Instant)>>,
+    errors: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Samples {
+    /// Latencies of what was due between two moments.
+    pub(crate) fn between(&self, from: Instant, to: Instant) -> anyhow::Result<Latencies> {
+        let mut series = Series::new()?;
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        for (due, at) in received.iter().filter(|(due, _)| (from..to).contains(due)) {
+            series.latencies.saturating_record(micros(at.saturating_duration_since(*due)));
+        }
+        Ok(series.latencies())
+    }
+
+    /// What went wrong, how often.
+    pub(crate) fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Observe for Samples {
+    fn acked(&self, _: Instant) {}
+
+    fn received(&self, due: Instant) {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).push((due, Instant::now()));
+    }
+
+    fn failed(&self, why: &str) {
+        count_error(&self.errors, why);
     }
 }
 
@@ -147,5 +199,18 @@ mod tests {
         assert_eq!((result.ack.count, result.received.count), (1, 1));
         assert!((499_000..600_000).contains(&result.ack.p50_us), "{result:?}");
         assert!((result.acked_per_second - 0.2).abs() < 0.001, "{result:?}");
+    }
+
+    #[test]
+    fn samples_belong_to_the_phase_in_which_they_were_due() {
+        let now = Instant::now();
+        let ago = |ms| now.checked_sub(Duration::from_millis(ms)).unwrap();
+        let samples = Samples::default();
+        samples.received(ago(3_000));
+        samples.received(ago(1_000));
+        let (before, after) = (samples.between(ago(4_000), ago(2_000)), samples.between(ago(2_000), now));
+        let (before, after) = (before.unwrap(), after.unwrap());
+        assert_eq!((before.count, after.count), (1, 1));
+        assert!(before.max_us >= 2_990_000 && after.max_us < before.max_us, "{before:?} {after:?}");
     }
 }

@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     Target,
-    measure::Measure,
+    measure::{Measure, Observe},
     output::progress,
     pacer, people,
     processes::{Snapshot, of_generator},
@@ -63,12 +63,11 @@ pub(crate) struct Parameters {
 }
 
 /// What all tasks of a run share.
-#[derive(Debug)]
-struct Run {
-    measure: Measure,
-    stamps: Stamps,
-    end: Instant,
-    with_receipts: bool,
+pub(crate) struct Run {
+    pub(crate) observer: Arc<dyn Observe>,
+    pub(crate) stamps: Stamps,
+    pub(crate) end: Instant,
+    pub(crate) with_receipts: bool,
 }
 
 /// Runs the scenario.
@@ -83,8 +82,9 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     let begin = Instant::now() + PREPARATION;
     let from = begin + Duration::from_secs(parameters.warm_up);
     let end = from + Duration::from_secs(parameters.duration);
-    let measure = Measure::between(from, end)?;
-    let run = Arc::new(Run { measure, stamps, end, with_receipts: parameters.receipts });
+    let measure = Arc::new(Measure::between(from, end)?);
+    let observer = Arc::clone(&measure);
+    let run = Arc::new(Run { observer, stamps, end, with_receipts: parameters.receipts });
     progress(&format!("sending for {} s", parameters.warm_up + parameters.duration));
     let mut tasks = JoinSet::new();
     for socket in reading {
@@ -103,12 +103,12 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     }
     let pacer = if ticks.is_empty() { None } else { Some(pacer::start(ticks, rate, (begin, end))?) };
     let servers = observe(target, (from, end)).await?;
-    finish(&run, parameters, tasks).await;
+    finish(&measure, end, parameters, tasks).await;
     let due = match pacer {
         Some(pacer) => Some(pacer.join().map_err(|_| anyhow::anyhow!("the pacer ended in disorder"))?),
         None => None,
     };
-    Ok(Report::messages(serde_json::to_value(parameters)?, due, run.measure.result(), servers))
+    Ok(Report::messages(serde_json::to_value(parameters)?, due, measure.result(), servers))
 }
 
 /// What the servers use while it is measured.
@@ -121,13 +121,13 @@ async fn observe(target: Target<'_>, (from, end): (Instant, Instant)) -> anyhow:
 }
 
 /// Waits for the last answers.
-async fn finish(run: &Run, parameters: &Parameters, mut tasks: JoinSet<()>) {
-    let deadline = run.end + LAST_ANSWERS;
+async fn finish(measure: &Measure, end: Instant, parameters: &Parameters, mut tasks: JoinSet<()>) {
+    let deadline = end + LAST_ANSWERS;
     while Instant::now() < deadline {
-        let result = run.measure.result();
+        let result = measure.result();
         let is_received = parameters.no_receivers || result.received.count >= result.ack.count;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        if is_received && run.measure.result().ack.count == result.ack.count {
+        if is_received && measure.result().ack.count == result.ack.count {
             break;
         }
     }
@@ -136,13 +136,13 @@ async fn finish(run: &Run, parameters: &Parameters, mut tasks: JoinSet<()>) {
 
 /// A frame in which only the id changes.
 #[derive(Debug)]
-struct Template {
+pub(crate) struct Template {
     before: String,
     after: String,
 }
 
 impl Template {
-    fn new(to: UserId, payload: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(to: UserId, payload: usize) -> anyhow::Result<Self> {
         let id = EntryId::from(uuid::Uuid::nil());
         let bytes: Vec<u8> = (0..payload).map(|_| rand::random()).collect();
         let text = OutgoingMessage::sealed(id, "load", &bytes).frame(To::User(to));
@@ -157,7 +157,13 @@ impl Template {
     }
 }
 
-async fn write_open(run: Arc<Run>, socket: Socket, template: Template, mut ticks: mpsc::UnboundedReceiver<Instant>) {
+/// Sends what is due, whether or not earlier messages were answered.
+pub(crate) async fn write_open(
+    run: Arc<Run>,
+    socket: Socket,
+    template: Template,
+    mut ticks: mpsc::UnboundedReceiver<Instant>,
+) {
     let mut writer = Writer { run, socket, template, number: 0 };
     let work = async {
         loop {
@@ -209,17 +215,17 @@ impl Writer {
         match frame::head(text) {
             Ok(Head { kind: HeadKind::Ack, id: Some(id), .. }) => {
                 if let Some(due) = self.run.stamps.due(id) {
-                    self.run.measure.acked(due);
+                    self.run.observer.acked(due);
                 }
                 true
             }
             Ok(Head { kind: HeadKind::Error, .. }) => {
-                self.run.measure.failed(&error_code(text));
+                self.run.observer.failed(&error_code(text));
                 true
             }
             Ok(_) => false,
             Err(error) => {
-                self.run.measure.failed(&error.to_string());
+                self.run.observer.failed(&error.to_string());
                 false
             }
         }
@@ -227,7 +233,7 @@ impl Writer {
 
     fn end(&self, result: Result<(), ClosedError>) {
         if let Err(end) = result {
-            self.run.measure.failed(&end.to_string());
+            self.run.observer.failed(&end.to_string());
         }
     }
 }
@@ -239,21 +245,22 @@ fn error_code(text: &str) -> String {
     }
 }
 
-async fn read(run: Arc<Run>, mut socket: Socket) {
+/// Receives.
+pub(crate) async fn read(run: Arc<Run>, mut socket: Socket) {
     loop {
         let read = socket.next().await;
         let head = match &read {
             Ok(text) => frame::head(text),
-            Err(end) => return run.measure.failed(&end.to_string()),
+            Err(end) => return run.observer.failed(&end.to_string()),
         };
         let Ok(Head { kind: HeadKind::Entry, id: Some(id), conversation_id, seq }) = head else { continue };
         if let Some(due) = run.stamps.due(id) {
-            run.measure.received(due);
+            run.observer.received(due);
         }
         if let (true, Some(conversation_id), Some(seq)) = (run.with_receipts, conversation_id, seq) {
             let sent = socket.send(outgoing::delivery_receipt(None, conversation_id, seq)).await;
             if let Err(end) = sent {
-                return run.measure.failed(&end.to_string());
+                return run.observer.failed(&end.to_string());
             }
         }
     }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use entrenous_client::{
-    Api, Credential, Socket, SocketOptions, SyncFrom, SyncStart, Url, frame, frame::HeadKind, outgoing,
+    Api, Client, Credential, Socket, SocketOptions, SyncFrom, SyncStart, Url,
+    client::{Login, MemoryCursors, Options, RefreshingTokens},
+    frame,
+    frame::HeadKind,
+    outgoing,
 };
-use entrenous_model::{IdGenerator, UserId};
+use entrenous_model::{DeviceId, IdGenerator, UserId};
 use entrenous_protocol::rest::LoginDevice;
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -23,7 +27,9 @@ const CONNECTS_AT_ONCE: usize = 64;
 pub(crate) struct Person {
     pub(crate) user_id: UserId,
     pub(crate) server: Url,
+    device_id: DeviceId,
     token: Arc<str>,
+    refresh_token: Arc<str>,
 }
 
 /// Makes as many accounts, each signed in on one device.
@@ -45,7 +51,13 @@ async fn sign_up(api: &Api, server: Url, name: &str) -> anyhow::Result<Person> {
     let user = api.register(name, PASSWORD, None).await.with_context(|| format!("cannot register {name}"))?;
     let device = LoginDevice { id: None, name: "load generator".to_owned(), platform: None };
     let tokens = api.login(name, PASSWORD, device).await.with_context(|| format!("cannot sign in {name}"))?;
-    Ok(Person { user_id: user.id, server, token: tokens.access_token.into() })
+    Ok(Person {
+        user_id: user.id,
+        server,
+        device_id: tokens.device_id,
+        token: tokens.access_token.into(),
+        refresh_token: tokens.refresh_token.into(),
+    })
 }
 
 /// Opens a connection for each, and syncs it from the head on if asked to.
@@ -56,6 +68,19 @@ pub(crate) async fn connect(people: &[Person], with_sync: bool) -> anyhow::Resul
 }
 
 impl Person {
+    /// Starts a client that stays.
+    pub(crate) fn stay(&self, options: Options) -> anyhow::Result<Client> {
+        let api = Api::new(self.server.clone())?;
+        let login = Login {
+            api: api.clone(),
+            user_id: self.user_id,
+            device_id: self.device_id,
+            access_token: self.token.to_string(),
+        };
+        let tokens = RefreshingTokens::new(api, &*self.refresh_token);
+        Ok(Client::start(login, tokens, MemoryCursors, options))
+    }
+
     async fn connect(&self, with_sync: bool) -> anyhow::Result<Socket> {
         let credential = Credential::Header(self.token.to_string());
         let mut socket = Socket::connect(&self.server, &credential, SocketOptions::default()).await?;

@@ -37,23 +37,32 @@ pub(crate) struct Used {
     pub(crate) was_restarted: bool,
 }
 
+/// A process as the list has it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pid: u32,
+    /// Of a gateway the public port, of other services that of their metrics.
+    pub(crate) port: u16,
+}
+
+/// The processes of the list; none where there is no list.
+pub(crate) fn read_list(list: Option<&Path>) -> anyhow::Result<Vec<Entry>> {
+    #[derive(Deserialize)]
+    struct List {
+        processes: Vec<Entry>,
+    }
+    let Some(path) = list else { return Ok(Vec::new()) };
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let list: List = serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(list.processes)
+}
+
 impl Snapshot {
     /// Reads what the processes of the list have used; nothing where there is no list.
     pub(crate) fn take(list: Option<&Path>) -> anyhow::Result<Self> {
-        #[derive(Deserialize)]
-        struct List {
-            processes: Vec<Entry>,
-        }
-        #[derive(Deserialize)]
-        struct Entry {
-            name: String,
-            pid: u32,
-        }
-        let Some(path) = list else { return Ok(Self::default()) };
-        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let list: List = serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))?;
         let mut processes = BTreeMap::new();
-        for Entry { name, pid } in list.processes {
+        for Entry { name, pid, .. } in read_list(list)? {
             let usage = Usage::read(pid, name == WITH_CHILDREN).with_context(|| format!("process {pid} ({name})"))?;
             processes.insert(name, usage);
         }

@@ -1,6 +1,6 @@
 //! What a run showed, as JSON and for people.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     measure::{Latencies, Measured},
     processes::Used,
+    queries::Queries,
 };
 
 /// What the servers used while it was measured.
@@ -47,6 +48,43 @@ enum Shown {
         /// Of gateways (or of the one process), for each connection.
         gateway_bytes_per_connection: Option<i64>,
     },
+    Reconnect(Reconnect),
+}
+
+/// How many connections came back after all of them broke.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Reconnect {
+    pub(crate) clients: usize,
+    /// Clients that were not synced again in time.
+    pub(crate) missing: usize,
+    /// Attempts to connect after the break.
+    pub(crate) attempts: u64,
+    /// Milliseconds from the break until so many were synced again.
+    pub(crate) first_ms: Option<u64>,
+    pub(crate) median_ms: Option<u64>,
+    pub(crate) last_ms: Option<u64>,
+    /// Entries told twice or left out, as the clients saw it.
+    pub(crate) violations: u64,
+    pub(crate) digest_mismatches: u64,
+    pub(crate) phases: Vec<Phase>,
+    /// Database operations for each connection, by service: those since the break, without what the time before it lets
+    /// expect of the bystanders.
+    pub(crate) queries_per_connection: BTreeMap<String, f64>,
+    /// The bystanders' trouble.
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// A part of the run.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Phase {
+    pub(crate) name: &'static str,
+    pub(crate) seconds: f64,
+    /// Of the bystanders, from due to received.
+    pub(crate) received: Latencies,
+    pub(crate) processes: Vec<Used>,
+    pub(crate) generator_cpu_seconds: f64,
+    /// Database operations by service and operation.
+    pub(crate) queries: Queries,
 }
 
 impl Report {
@@ -68,6 +106,10 @@ impl Report {
             Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection },
             servers,
         )
+    }
+
+    pub(crate) fn reconnect(parameters: Value, reconnect: Reconnect, servers: Servers) -> Self {
+        Self::new(parameters, Shown::Reconnect(reconnect), servers)
     }
 
     fn new(parameters: Value, shown: Shown, servers: Servers) -> Self {
@@ -98,6 +140,7 @@ impl fmt::Display for Report {
                     writeln!(f, "{bytes} bytes of the gateways for each")?;
                 }
             }
+            Shown::Reconnect(reconnect) => write_reconnect(f, reconnect)?,
         }
         writeln!(f, "{:<22} {:>9} {:>12} {:>12}", "process", "cpu s", "memory KiB", "grown KiB")?;
         for used in &self.processes {
@@ -130,6 +173,47 @@ fn write_messages(
         writeln!(f, "{cpu:.3} s of processor time for 1,000 messages")?;
     }
     Ok(())
+}
+
+fn write_reconnect(f: &mut fmt::Formatter<'_>, reconnect: &Reconnect) -> fmt::Result {
+    let Reconnect { clients, missing, attempts, violations, digest_mismatches, .. } = reconnect;
+    let ms = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
+    let [first, median, last] = [reconnect.first_ms, reconnect.median_ms, reconnect.last_ms].map(ms);
+    writeln!(f, "{clients} clients broke off; synced again: first {first}, median {median}, last {last}")?;
+    writeln!(
+        f,
+        "{attempts} attempts, {missing} clients missing, {violations} violations, {digest_mismatches} digests"
+    )?;
+    writeln!(f, "{:<22} {:>9} {:>9} {:>9} {:>9} {:>9}", "bystanders, ms", "p50", "p99", "p99.9", "max", "count")?;
+    for phase in &reconnect.phases {
+        write_latencies(f, phase.name, &phase.received)?;
+    }
+    write!(f, "{:<22}", "processor s")?;
+    for phase in &reconnect.phases {
+        write!(f, " {:>16}", format!("{} {:.1} s", phase.name, phase.seconds))?;
+    }
+    writeln!(f)?;
+    let names = reconnect.phases.first().map_or(&[][..], |phase| &phase.processes);
+    for name in names.iter().map(|used| &used.name) {
+        write!(f, "{name:<22}")?;
+        for phase in &reconnect.phases {
+            let used = phase.processes.iter().find(|used| used.name == *name);
+            write!(f, " {:>16.2}", used.map_or(0.0, |used| used.cpu_seconds))?;
+        }
+        writeln!(f)?;
+    }
+    write!(f, "{:<22}", "this generator")?;
+    for phase in &reconnect.phases {
+        write!(f, " {:>16.2}", phase.generator_cpu_seconds)?;
+    }
+    writeln!(f)?;
+    for (service, count) in &reconnect.queries_per_connection {
+        writeln!(f, "{count:.2} database operations of {service} for each connection")?;
+    }
+    for (error, count) in &reconnect.errors {
+        writeln!(f, "{count} times: {error}")?;
+    }
+    writeln!(f, "In all:")
 }
 
 #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "two digits are shown")]

@@ -1,267 +1,174 @@
-//! The conversation itself: connect, show, send, come back.
+//! The conversation itself: show what comes, send what is typed.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
+use anyhow::Context;
 use entrenous_client::{
-    Backoff, ClosedError, ConnectError, Connection, Credential, Handle, Refusal, ServerFrame, SocketOptions, SyncFrom,
-    SyncStart, Target, Verdict,
+    Client, OutgoingMessage, Target,
     api::HistoryPage,
+    client::{Begin, End, Event, MemoryCursors, Options, Receipts, Status},
     frame::{Body, Notification, Stored},
 };
 use entrenous_model::{EntryId, IdGenerator};
-use entrenous_protocol::Entry;
+use entrenous_protocol::{Entry, EntryKind};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    account::Account,
+    account::{Account, LoginTokens},
     input,
-    outbox::Outbox,
     room::Room,
     screen::{self, Shown},
 };
 use crate::output::say;
 
-/// How long a send that the server could not take waits for its repeat, where the server does not say.
-const REPEAT_AFTER: Duration = Duration::from_secs(1);
+/// Lines whose fate is not known; then no more are read from the input. Below what a client takes without waiting.
+const LINES_MAX: usize = 500;
 /// How long what was typed may take to be kept after the input has ended.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Talk {
     account: Account,
+    client: Client,
     room: Room,
     history: u32,
-    outbox: Outbox,
-    /// Everything up to this seq has been shown.
-    cursor: u64,
-    /// Own messages shown before their place came.
-    shown_early: HashSet<EntryId>,
-    backoff: Backoff,
+    /// Lines on their way.
+    lines: HashMap<EntryId, String>,
+    /// Messages up to this seq were shown as history.
+    shown: u64,
     is_terminal: bool,
+    is_connected: bool,
     input_ended: Option<Instant>,
-    repeat_at: Option<Instant>,
-}
-
-/// Why a connection's work is over.
-enum End {
-    Quit,
-    Closed(ClosedError),
 }
 
 enum Happened {
-    Frame(Option<ServerFrame>),
+    Event(Option<Event>),
     Line(Option<String>),
-    Due,
+    TimeIsUp,
 }
 
 impl Talk {
-    pub(super) fn new(account: Account, room: Room, history: u32) -> Self {
+    pub(super) fn start(account: Account, tokens: LoginTokens, room: Room, history: u32) -> Self {
+        // Other conversations come too and are not shown: only what is shown is on this device.
+        let options = Options { begin: Begin::Now, receipts: Receipts::Manual, ..Options::default() };
+        let client = Client::start(account.to_login(), tokens, MemoryCursors, options);
         Self {
             account,
+            client,
             room,
             history,
-            outbox: Outbox::default(),
-            cursor: 0,
-            shown_early: HashSet::new(),
-            backoff: Backoff::default(),
+            lines: HashMap::new(),
+            shown: 0,
             is_terminal: input::is_terminal(),
+            is_connected: false,
             input_ended: None,
-            repeat_at: None,
         }
     }
 
     /// Until the person leaves or the server says not to come back.
     pub(super) async fn run(mut self, mut lines: mpsc::Receiver<String>) -> anyhow::Result<()> {
         say(&self.room.banner());
-        self.cursor = self.room.conversation.last_seq;
-        self.show_history(self.history).await?;
-        loop {
-            let verdict = match self.connect().await {
-                Ok(connection) => match self.stay(connection, &mut lines).await? {
-                    End::Quit => return self.last_words(),
-                    End::Closed(end) => Self::judge(&end)?,
-                },
-                Err(ConnectError::Closed(end)) => Self::judge(&end)?,
-                Err(error @ ConnectError::Address { .. }) => return Err(error.into()),
-                Err(_) => Verdict::ComeBack,
-            };
-            if verdict == Verdict::RenewToken && self.account.renew().await.is_err() {
-                say("* cannot renew the login yet");
-            }
-            if self.wait(&mut lines).await? {
-                return self.last_words();
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<Connection, ConnectError> {
-        let credential = Credential::Subprotocol(self.account.token().to_owned());
-        Connection::connect(self.account.api().base(), &credential, SocketOptions::default()).await
-    }
-
-    fn judge(end: &ClosedError) -> anyhow::Result<Verdict> {
-        match Verdict::of(end.code) {
-            Verdict::StayAway => anyhow::bail!("the server ended the connection: {}", end.reason),
-            verdict => {
-                say("* disconnected; coming back by itself");
-                Ok(verdict)
-            }
-        }
-    }
-
-    /// Waits before the next attempt; true when the person leaves meanwhile.
-    async fn wait(&mut self, lines: &mut mpsc::Receiver<String>) -> anyhow::Result<bool> {
-        let until = Instant::now() + self.backoff.next_delay();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => return Ok(self.is_over()),
-                line = lines.recv(), if self.takes_lines() => {
-                    if self.take_line(line).await? {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn stay(&mut self, mut connection: Connection, lines: &mut mpsc::Receiver<String>) -> anyhow::Result<End> {
-        if let Err(end) = self.begin(&mut connection).await? {
-            return Ok(End::Closed(end));
-        }
-        self.backoff.reset();
-        self.outbox.repeat();
-        self.repeat_at = None;
-        loop {
-            if self.is_over() {
-                connection.close().await;
-                return Ok(End::Quit);
-            }
-            self.send(connection.handle()).await;
-            match self.next(&mut connection, lines).await {
-                Happened::Frame(Some(frame)) => self.take_frame(connection.handle(), frame).await?,
-                Happened::Frame(None) => return Ok(End::Closed(end_of(&connection))),
+        self.wait_until_live().await?;
+        self.shown = self.show_history(self.history).await?;
+        while !self.is_over() {
+            let happened = self.next(&mut lines).await;
+            self.account.use_token(&self.client.handle().access_token());
+            match happened {
+                Happened::Event(event) => self.take(event).await?,
                 Happened::Line(line) => {
                     if self.take_line(line).await? {
-                        connection.close().await;
-                        return Ok(End::Quit);
+                        break;
                     }
                 }
-                Happened::Due => self.repeat_at = None,
+                Happened::TimeIsUp => break,
             }
         }
+        self.client.close().await;
+        let left = self.lines.len();
+        anyhow::ensure!(left == 0, "{left} messages are not known to be kept");
+        Ok(())
     }
 
-    async fn next(&self, connection: &mut Connection, lines: &mut mpsc::Receiver<String>) -> Happened {
-        let last = self.input_ended.map(|ended| ended + LAST_WORDS_LIMIT);
-        let due = self.repeat_at.into_iter().chain(last).min();
-        tokio::select! {
-            frame = connection.next() => Happened::Frame(frame),
-            line = lines.recv(), if self.takes_lines() => Happened::Line(line),
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Happened::Due,
-        }
-    }
-
-    fn takes_lines(&self) -> bool {
-        self.input_ended.is_none() && !self.outbox.is_full()
-    }
-
-    /// Syncs until the room is live, showing what comes.
-    async fn begin(&mut self, connection: &mut Connection) -> anyhow::Result<Result<(), ClosedError>> {
+    /// From here on everything new comes as an event; what was there before is history.
+    async fn wait_until_live(&mut self) -> anyhow::Result<()> {
         loop {
-            let start =
-                SyncStart { cursors: [(self.room.id(), self.cursor)].into(), from: Some(SyncFrom::Now), limit: None };
-            let handle = connection.handle().clone();
-            let id = IdGenerator.next();
-            if handle.tell(entrenous_client::outgoing::sync(id, &start)).await.is_err() {
-                return Ok(Err(end_of(connection)));
+            match self.client.next().await {
+                Some(Event::Status(Status::Live)) => break,
+                event => self.take(event).await?,
             }
-            let complete = loop {
-                let Some(frame) = connection.next().await else { return Ok(Err(end_of(connection))) };
-                match frame.body {
-                    Body::SyncComplete(complete) => break complete,
-                    Body::Error(refusal) if frame.id == Some(id) => anyhow::bail!("the server refuses: {refusal}"),
-                    _ => self.take_frame(&handle, frame).await?,
+        }
+        self.account.use_token(&self.client.handle().access_token());
+        Ok(())
+    }
+
+    async fn next(&mut self, lines: &mut mpsc::Receiver<String>) -> Happened {
+        let end = self.input_ended.map(|ended| ended + LAST_WORDS_LIMIT);
+        let takes_lines = self.input_ended.is_none() && self.lines.len() < LINES_MAX;
+        tokio::select! {
+            event = self.client.next() => Happened::Event(event),
+            line = lines.recv(), if takes_lines => Happened::Line(line),
+            () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => Happened::TimeIsUp,
+        }
+    }
+
+    async fn take(&mut self, event: Option<Event>) -> anyhow::Result<()> {
+        match event {
+            Some(Event::Entry(entry)) if entry.conversation_id == self.room.id() => self.take_entry(&entry).await,
+            Some(Event::Acknowledged { id, stored, in_place }) => self.take_ack(id, stored, in_place).await,
+            Some(Event::Refused { id, refusal }) => {
+                if let Some(text) = self.lines.remove(&id) {
+                    say(&format!("* not sent ({refusal}): {}", screen::printable(&text)));
                 }
-            };
-            let room = complete.conversations.iter().find(|synced| synced.conversation_id == self.room.id());
-            if !room.is_some_and(|synced| synced.has_more) {
-                return Ok(Ok(()));
             }
-        }
-    }
-
-    async fn send(&mut self, handle: &Handle) {
-        if self.repeat_at.is_some() {
-            return;
-        }
-        let target = Target::Conversation(self.room.id());
-        if let Some(text) = self.outbox.begin().map(|message| message.frame(target)) {
-            // A connection that has ended says so itself; what is under way is then repeated.
-            drop(handle.tell(text).await);
-        }
-    }
-
-    async fn take_frame(&mut self, handle: &Handle, frame: ServerFrame) -> anyhow::Result<()> {
-        match frame.body {
-            Body::Entry(entry) if entry.conversation_id == self.room.id() => self.take_entry(handle, &entry).await,
-            Body::Ack(Some(stored)) => self.take_ack(frame.id, stored).await,
-            Body::Error(refusal) => self.take_refusal(frame.id, &refusal),
-            Body::Notification(note) => self.take_notification(&note)?,
-            Body::TokenExpiring { .. } => self.renew(handle).await,
-            _ => {}
+            Some(Event::Status(status)) => self.take_status(status)?,
+            Some(Event::Rewound { .. }) => {
+                say("* the server was restored from a backup: what was written last may be gone");
+                self.shown = 0;
+            }
+            Some(Event::Frame(body)) => {
+                if let Body::Notification(note) = *body {
+                    self.take_notification(&note)?;
+                }
+            }
+            Some(Event::Entry(_) | Event::Violation(_)) => {}
+            None => anyhow::bail!(End::Closed),
         }
         Ok(())
     }
 
-    async fn take_entry(&mut self, handle: &Handle, entry: &Entry) {
-        if entry.seq <= self.cursor {
-            return;
-        }
-        self.cursor = entry.seq;
-        self.outbox.finish(entry.id);
-        if !self.shown_early.remove(&entry.id) {
+    async fn take_entry(&mut self, entry: &Entry) {
+        let is_in_history = entry.kind == EntryKind::Message && entry.seq <= self.shown;
+        if !is_in_history {
             self.show(entry).await;
         }
-        drop(handle.acknowledge_delivery(entry.conversation_id, entry.seq).await);
+        self.client.handle().acknowledge_delivery(entry.conversation_id, entry.seq);
     }
 
-    async fn take_ack(&mut self, id: Option<EntryId>, stored: Stored) {
-        let Some((id, line)) = id.and_then(|id| Some((id, self.outbox.finish(id)?))) else { return };
-        if stored.seq <= self.cursor {
-            return;
+    async fn take_ack(&mut self, id: EntryId, stored: Stored, in_place: bool) {
+        let Some(text) = self.lines.remove(&id) else { return };
+        // Otherwise its entry shows it.
+        if in_place {
+            let name = self.room.name(&self.account, self.account.user_id()).await;
+            say(&screen::said(stored.sent_at, &name, &screen::printable(&text)));
         }
-        if stored.seq == self.cursor + 1 {
-            self.cursor = stored.seq;
-        } else {
-            // The ack of a repeat: its entry still comes in its place.
-            self.shown_early.insert(id);
-        }
-        let name = self.room.name(&self.account, self.account.user_id()).await;
-        say(&screen::said(stored.sent_at, &name, &screen::printable(&line.text)));
     }
 
-    fn take_refusal(&mut self, id: Option<EntryId>, refusal: &Refusal) {
-        if refusal.is_outcome_unknown() || refusal.retry_after.is_some() {
-            self.repeat_at = Some(Instant::now() + refusal.retry_after.unwrap_or(REPEAT_AFTER));
-            self.outbox.repeat();
-        } else if let Some(line) = id.and_then(|id| self.outbox.finish(id)) {
-            say(&format!("* not sent ({refusal}): {}", screen::printable(&line.text)));
-        } else {
-            say(&format!("* the server says: {refusal}"));
+    fn take_status(&mut self, status: Status) -> anyhow::Result<()> {
+        match status {
+            Status::Connected(_) => self.is_connected = true,
+            Status::Reconnecting { .. } if std::mem::take(&mut self.is_connected) => {
+                say("* disconnected; coming back by itself");
+            }
+            Status::Ended(End::NotWanted(end)) => anyhow::bail!("the server ended the connection: {}", end.reason),
+            Status::Ended(end) => return Err(end).context("no connection"),
+            Status::Reconnecting { .. } | Status::Live | Status::Degraded | Status::Restored => {}
         }
+        Ok(())
     }
 
     fn take_notification(&self, note: &Notification) -> anyhow::Result<()> {
         let is_here = note.conversation_id == Some(self.room.id());
         anyhow::ensure!(!(is_here && note.event == "conversation_left"), "you are no longer a member");
         Ok(())
-    }
-
-    async fn renew(&mut self, handle: &Handle) {
-        if self.account.renew().await.is_ok() {
-            // The driver answers later; the answer is only of interest where it is a refusal, and that closes.
-            let token = self.account.token().to_owned();
-            drop(handle.tell(entrenous_client::outgoing::authenticate(Some(IdGenerator.next()), &token)).await);
-        }
     }
 
     async fn show(&mut self, entry: &Entry) {
@@ -278,14 +185,14 @@ impl Talk {
         }
     }
 
-    async fn show_history(&mut self, limit: u32) -> anyhow::Result<()> {
+    /// Gives the seq of the newest message shown.
+    async fn show_history(&mut self, limit: u32) -> anyhow::Result<u64> {
         let page = HistoryPage { limit: Some(limit), ..HistoryPage::default() };
         let messages = self.account.api().history(self.room.id(), page).await?.items;
         for message in messages.iter().rev() {
             self.show(message).await;
         }
-        self.cursor = self.cursor.max(messages.first().map_or(0, |message| message.seq));
-        Ok(())
+        Ok(messages.first().map_or(0, |message| message.seq))
     }
 
     /// True when the person leaves.
@@ -308,21 +215,24 @@ impl Talk {
             [command, ..] if command.starts_with('/') && !command.starts_with("//") => {
                 say("* /who  /history [n]  /quit; a line that begins with // is sent with one /");
             }
-            _ => {
-                let text = line.strip_prefix('/').unwrap_or(&line).to_owned();
-                self.outbox.add(IdGenerator.next(), text);
-            }
+            _ => self.send(line.strip_prefix('/').unwrap_or(&line)).await,
         }
         Ok(false)
     }
 
+    async fn send(&mut self, text: &str) {
+        let message = OutgoingMessage::text(IdGenerator.next(), text);
+        match self.client.handle().queue(Target::Conversation(self.room.id()), &message).await {
+            // What becomes of it comes as an event.
+            Ok(_) => drop(self.lines.insert(message.id, text.to_owned())),
+            Err(error) => say(&format!("* not sent ({error}): {}", screen::printable(text))),
+        }
+    }
+
     async fn show_again(&mut self, limit: u32) {
-        let cursor = self.cursor;
         if let Err(error) = self.show_history(limit).await {
             say(&format!("* no history now: {error:#}"));
         }
-        // What history shows ahead of the stream must still be shown in its place.
-        self.cursor = cursor;
     }
 
     async fn show_members(&mut self) {
@@ -337,18 +247,8 @@ impl Talk {
         }
     }
 
-    /// Whether the input has ended and nothing is left to do, or it took too long.
+    /// Whether the input has ended and nothing is left to do.
     fn is_over(&self) -> bool {
-        self.input_ended.is_some_and(|ended| self.outbox.len() == 0 || ended.elapsed() >= LAST_WORDS_LIMIT)
+        self.input_ended.is_some() && self.lines.is_empty()
     }
-
-    fn last_words(&self) -> anyhow::Result<()> {
-        let left = self.outbox.len();
-        anyhow::ensure!(left == 0, "{left} messages are not known to be kept");
-        Ok(())
-    }
-}
-
-fn end_of(connection: &Connection) -> ClosedError {
-    connection.end().cloned().unwrap_or_else(|| ClosedError { code: None, reason: String::new() })
 }

@@ -65,7 +65,7 @@ async fn cut_off_for_long_it_sends_its_clients_elsewhere() {
     next(&mut at_alice, |body| matches!(body, Body::Draining { .. }).then_some(())).await;
     assert_eq!(close_code(&mut at_alice).await, Some(1012));
     let refused = connect_at(&scene.near, &scene.alice).await;
-    assert!(matches!(refused, Err(ConnectError::Upgrade { status: 503 })), "{:?}", refused.err());
+    assert!(matches!(refused, Err(ConnectError::Upgrade { status: 503, .. })), "{:?}", refused.err());
     // Elsewhere everything is as before, and here again when the line is back.
     let elsewhere = connect_at(&scene.far, &scene.alice).await.unwrap();
     elsewhere.handle().ping().await.unwrap();

@@ -1,6 +1,6 @@
 //! Identity, the tracker or presence is away: messages flow.
 
-use entrenous_client::{SyncStart, Target};
+use entrenous_client::{SyncStart, Target, outgoing};
 use entrenous_local_servers::permissions::Service;
 
 use super::{Scene, connect_at};
@@ -20,7 +20,7 @@ async fn messages_flow_without_identity_the_tracker_and_presence() {
         assert!(complete.conversations.is_empty(), "{complete:?}");
         let stored = alice.send_message(Target::Conversation(scene.room), &text("still here")).await.unwrap();
         assert_eq!((stored.seq, next_entry(&mut at_bob).await.seq), (seq, seq), "without {}", service.name());
-        alice.handle().acknowledge_delivery(scene.room, seq).await.unwrap();
+        alice.handle().tell(outgoing::delivery_receipt(None, scene.room, seq)).await.unwrap();
         alice.close().await;
         part.nats.heal();
         part.wait_ready().await.unwrap();

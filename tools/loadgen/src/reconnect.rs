@@ -1,0 +1,222 @@
+//! A reconnect storm: all connections break at once and come back, while bystanders talk.
+
+mod crowd;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use entrenous_client::{Backoff, client::Options};
+use serde::Serialize;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    Target,
+    measure::Samples,
+    one_to_one::{self, Run, Template},
+    output::progress,
+    pacer,
+    people::{self, Person},
+    processes::{Snapshot, of_generator},
+    queries::{self, Queries},
+    report::{Phase, Reconnect, Report, Servers},
+    stamp::Stamps,
+};
+use crowd::Crowd;
+
+/// Open files beside the connections.
+const OTHER_FILES: u64 = 64;
+/// Between the last preparation and the first measurement: receipts and presence come to rest.
+const REST: Duration = Duration::from_secs(3);
+
+/// How many, how they come back, and who looks on.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+pub(crate) struct Parameters {
+    /// Connections that break.
+    #[arg(long, default_value_t = 3_000)]
+    clients: usize,
+    /// Direct conversations of each of them.
+    #[arg(long, default_value_t = 4)]
+    conversations: usize,
+    /// Takes the jitter away: every wait is as long as it may be, so that all come back at the same moment.
+    #[arg(long)]
+    no_jitter: bool,
+    /// Milliseconds that the first wait may take; it doubles with each attempt.
+    #[arg(long, default_value_t = 500)]
+    backoff_base: u64,
+    /// Milliseconds that no wait exceeds.
+    #[arg(long, default_value_t = 30_000)]
+    backoff_ceiling: u64,
+    /// Pairs of bystanders, whose connections stay.
+    #[arg(long, default_value_t = 10)]
+    bystanders: usize,
+    /// Messages a second of all bystanders together.
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+    /// Bytes of each ciphertext.
+    #[arg(long, default_value_t = 256)]
+    payload: usize,
+    /// Seconds that are measured before the storm.
+    #[arg(long, default_value_t = 10)]
+    before: u64,
+    /// Seconds that are measured after the last one is back.
+    #[arg(long, default_value_t = 10)]
+    after: u64,
+    /// Seconds after which the clients that are not back count as missing.
+    #[arg(long, default_value_t = 120)]
+    limit: u64,
+}
+
+/// Runs the scenario.
+pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<Report> {
+    check(target, parameters)?;
+    let people = people::make(target.servers, parameters.clients + parameters.bystanders * 2).await?;
+    let (coming, staying) = people.split_at(parameters.clients);
+    let crowd = Crowd::gather(coming, &parameters.options()).await?;
+    crowd.meet(parameters.conversations, parameters.payload).await?;
+    let bystanders = Bystanders::start(staying, parameters).await?;
+    tokio::time::sleep(REST).await;
+    progress(&format!("the calm before: {} s", parameters.before));
+    let begin = Reading::take(target).await?;
+    tokio::time::sleep(Duration::from_secs(parameters.before)).await;
+    let broken = Reading::take(target).await?;
+    progress("all connections break");
+    let attempts_before = crowd.stats().attempts;
+    let times = crowd.break_all(Duration::from_secs(parameters.limit)).await;
+    let back = Reading::take(target).await?;
+    let stats = crowd.stats();
+    progress(&format!("the calm after: {} s", parameters.after));
+    tokio::time::sleep(Duration::from_secs(parameters.after)).await;
+    let end = Reading::take(target).await?;
+    let samples = bystanders.stop().await?;
+    let phases = vec![
+        begin.phase("before", &broken, &samples)?,
+        broken.phase("storm", &back, &samples)?,
+        back.phase("after", &end, &samples)?,
+    ];
+    let ms = |at: Option<&Duration>| at.and_then(|time| u64::try_from(time.as_millis()).ok());
+    let reconnect = Reconnect {
+        clients: parameters.clients,
+        missing: parameters.clients - times.len(),
+        attempts: stats.attempts - attempts_before,
+        first_ms: ms(times.first()),
+        median_ms: ms(times.get(times.len() / 2)),
+        last_ms: ms(times.last()),
+        violations: stats.violations,
+        digest_mismatches: stats.digest_mismatches,
+        queries_per_connection: queries_per_connection(&phases, parameters.clients),
+        phases,
+        errors: samples.errors(),
+    };
+    let servers = Servers {
+        used: end.servers.since(&begin.servers),
+        generator_cpu: end.generator_cpu.saturating_sub(begin.generator_cpu),
+    };
+    Ok(Report::reconnect(serde_json::to_value(parameters)?, reconnect, servers))
+}
+
+fn check(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<()> {
+    let Parameters { clients, bystanders, conversations, rate, .. } = *parameters;
+    anyhow::ensure!(clients > 1 && bystanders > 0 && rate > 0.0, "there must be clients, bystanders and a rate");
+    anyhow::ensure!(
+        conversations < clients && (conversations.is_multiple_of(2) || clients.is_multiple_of(2)),
+        "{clients} clients cannot have {conversations} conversations each: give fewer, or an even number"
+    );
+    let needed = u64::try_from(clients + bystanders * 2)? + OTHER_FILES;
+    let files_max = target.files_max;
+    anyhow::ensure!(
+        needed <= files_max,
+        "{clients} clients and {bystanders} pairs of bystanders need {needed} open files, and this process may have \
+         {files_max}: give fewer --clients, or raise the limit (ulimit -n), for the gateways too"
+    );
+    Ok(())
+}
+
+impl Parameters {
+    fn options(&self) -> Options {
+        let (base, ceiling) = (Duration::from_millis(self.backoff_base), Duration::from_millis(self.backoff_ceiling));
+        Options { backoff: Backoff::new(base, ceiling), has_jitter: !self.no_jitter, ..Options::default() }
+    }
+}
+
+/// What the servers and this generator had used at a moment.
+struct Reading {
+    at: Instant,
+    servers: Snapshot,
+    generator_cpu: Duration,
+    queries: Queries,
+}
+
+impl Reading {
+    async fn take(target: Target<'_>) -> anyhow::Result<Self> {
+        let (at, servers, generator_cpu) = (Instant::now(), Snapshot::take(target.processes)?, of_generator());
+        Ok(Self { at, servers, generator_cpu, queries: queries::read(target.processes).await? })
+    }
+
+    fn phase(&self, name: &'static str, to: &Self, samples: &Samples) -> anyhow::Result<Phase> {
+        Ok(Phase {
+            name,
+            seconds: (to.at - self.at).as_secs_f64(),
+            received: samples.between(self.at, to.at)?,
+            processes: to.servers.since(&self.servers),
+            generator_cpu_seconds: to.generator_cpu.saturating_sub(self.generator_cpu).as_secs_f64(),
+            queries: queries::since(&to.queries, &self.queries),
+        })
+    }
+}
+
+/// What the storm and the calm after it took more than the calm before it.
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "exact up to 2^53")]
+fn queries_per_connection(phases: &[Phase], clients: usize) -> BTreeMap<String, f64> {
+    let sum = |phase: &Phase, service: &String| {
+        phase.queries.get(service).map_or(0, |counts| counts.values().sum::<u64>()) as f64
+    };
+    let Some((before, others)) = phases.split_first() else { return BTreeMap::new() };
+    let expected =
+        |service| sum(before, service) / before.seconds * others.iter().map(|phase| phase.seconds).sum::<f64>();
+    let net = |service| others.iter().map(|phase| sum(phase, service)).sum::<f64>() - expected(service);
+    before.queries.keys().map(|service| (service.clone(), net(service) / clients as f64)).collect()
+}
+
+/// Pairs of people who talk through the whole run.
+struct Bystanders {
+    samples: Arc<Samples>,
+    tasks: JoinSet<()>,
+    pacer: std::thread::JoinHandle<u64>,
+}
+
+impl Bystanders {
+    async fn start(people: &[Person], parameters: &Parameters) -> anyhow::Result<Self> {
+        let (writers, readers) = people.split_at(parameters.bystanders);
+        let (writing, reading) = (people::connect(writers, true).await?, people::connect(readers, true).await?);
+        let samples = Arc::new(Samples::default());
+        let begin = Instant::now();
+        // They are stopped before that.
+        let end = begin + Duration::from_secs(parameters.before + parameters.limit + parameters.after) + REST * 10;
+        let (observer, stamps) = (Arc::clone(&samples), Stamps::begin());
+        let run = Arc::new(Run { observer, stamps, end, with_receipts: false });
+        let mut tasks = JoinSet::new();
+        for socket in reading {
+            tasks.spawn(one_to_one::read(Arc::clone(&run), socket));
+        }
+        let mut ticks = Vec::new();
+        for (socket, to) in writing.into_iter().zip(readers) {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            ticks.push(sender);
+            let template = Template::new(to.user_id, parameters.payload)?;
+            tasks.spawn(one_to_one::write_open(Arc::clone(&run), socket, template, receiver));
+        }
+        let pacer = pacer::start(ticks, parameters.rate, (begin, end)).context("cannot start the pacer")?;
+        Ok(Self { samples, tasks, pacer })
+    }
+
+    /// What they saw. The pacer ends when nobody listens to it.
+    async fn stop(mut self) -> anyhow::Result<Arc<Samples>> {
+        self.tasks.shutdown().await;
+        self.pacer.join().map_err(|_| anyhow::anyhow!("the pacer ended in disorder"))?;
+        Ok(self.samples)
+    }
+}
