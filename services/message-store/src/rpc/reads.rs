@@ -15,6 +15,8 @@ use crate::{
     store::{devices, feed, memberships},
 };
 
+/// Memberships in one answer, beyond those of its first user: about 2 MiB. A user alone fits up to some 40,000.
+const MEMBERSHIPS_IN_ANSWER_MAX: usize = 10_000;
 /// A feed row has the time at which its append had its locks; it is seen when that has committed. An append is ended by
 /// PostgreSQL after `DATABASE_STATEMENT_TIMEOUT_MS`, 10 s by default.
 const LATE_SECONDS_MAX: i64 = 20;
@@ -31,8 +33,14 @@ pub(super) async fn memberships(
     }
     let mut connection = context.connection(deadline).await?;
     let mut read = Vec::with_capacity(request.devices.len());
+    let mut size = 0;
     for device in &request.devices {
-        read.push(context.measured("memberships", memberships::read(&mut connection, device)).await?);
+        let memberships = context.measured("memberships", memberships::read(&mut connection, device)).await?;
+        size += memberships.conversations.len() + memberships.left.len();
+        if size > MEMBERSHIPS_IN_ANSWER_MAX && !read.is_empty() {
+            break;
+        }
+        read.push(memberships);
     }
     Ok(read)
 }

@@ -99,3 +99,27 @@ async fn connections_are_counted_by_device() {
     assert!(attach(Vec::new()).await.connection_nos.is_empty());
     replica.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_bounded_and_gives_one_user_at_least() {
+    let (fixture, replica) = Fixture::start().await;
+    let mut connection = crate::fixture::connect(&fixture.postgres).await;
+    // Users 1 and 2 have six thousand conversations each, user 3 has none.
+    let many = "INSERT INTO messaging.conversations (id, kind, max_members, member_count, created_by)
+                SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'group', 10, 2,
+                       '00000000-0000-0000-0000-000000000001' FROM generate_series(1, 6000) n;
+                INSERT INTO messaging.heads (conversation_id) SELECT id FROM messaging.conversations;
+                INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at)
+                SELECT c.id, ('00000000-0000-0000-0000-00000000000' || u)::uuid, 'member', 1, now()
+                FROM messaging.conversations c, generate_series(1, 2) u";
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, many).await.unwrap();
+    let devices = [1, 2, 3].map(|number| attaching(number, IdGenerator.next())).to_vec();
+    let ask = async |devices: &[Attaching]| {
+        let request = ReadMembershipsRequest { devices: devices.to_vec() };
+        let read = fixture.call::<ReadMemberships>(&request).await.unwrap();
+        read.iter().map(|memberships| memberships.conversations.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&devices).await, [6_000], "the others are asked for again");
+    assert_eq!(ask(&devices[1..]).await, [6_000, 0]);
+    replica.stop().await;
+}
