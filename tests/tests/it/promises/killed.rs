@@ -22,7 +22,7 @@ async fn promises_hold_while_everything_is_harmed() {
     let faults = nemesis::run(&talk.world, &system, talk.rng(), Instant::now() + TALK_FOR).await.unwrap();
     talk.world.enter(Phase::Finishing);
     system.wait_whole(&nemesis::ALL).await.unwrap();
-    let report = talk.finish().await;
+    let report = talk.finish(300, 5).await;
     // Shown where the test runner shows what passing tests say.
     drop(writeln!(std::io::stdout(), "faults {faults:?}\n{report}"));
     assert!(faults.values().sum::<usize>() >= 6 && report.counts.repeated > 0, "{faults:?}\n{report}");

@@ -10,7 +10,7 @@ use entrenous_test_support::Proxy;
 use super::{Talk, world::Phase};
 
 /// How often everything is replaced.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_update_loses_nothing_and_only_sends_clients_elsewhere() {
@@ -37,7 +37,7 @@ async fn a_rolling_update_loses_nothing_and_only_sends_clients_elsewhere() {
         }
     }
     talk.world.enter(Phase::Finishing);
-    let (world, report) = (std::sync::Arc::clone(&talk.world), talk.finish().await);
+    let (world, report) = (std::sync::Arc::clone(&talk.world), talk.finish(100, 1).await);
     let mut ends = 0;
     for event in &world.recorder.history().events {
         if let What::Disconnected { code, .. } = event.what {
