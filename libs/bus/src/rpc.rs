@@ -195,25 +195,31 @@ impl Default for ServeOptions {
 }
 
 impl Bus {
-    /// Asks a service. Every method may be repeated without harm.
+    /// Asks a service. Every method may be repeated without harm, and core NATS may lose a request (to a replica that has
+    /// just died, or just left): without an answer in half the time it is asked once more.
+    ///
+    /// # Errors
+    /// As [`Bus::call_once`].
+    pub async fn call<M: Method>(&self, request: &M::Request, timeout: Duration) -> Result<M::Response, Failure> {
+        let body = Bytes::from(serde_json::to_vec(request).map_err(|error| internal::<M>(&error))?);
+        match self.ask::<M>(body.clone(), timeout / 2).await {
+            Err(BusError::Timeout) => answer_of_method::<M>(self.ask::<M>(body, timeout / 2).await),
+            answer => answer_of_method::<M>(answer),
+        }
+    }
+
+    /// Asks a service once, for callers who repeat by themselves.
     ///
     /// # Errors
     /// The service's answer; `unavailable` when nobody answers, the time is over or the connection broke (outcome
     /// unknown); `internal` when the answer cannot be read.
-    pub async fn call<M: Method>(&self, request: &M::Request, timeout: Duration) -> Result<M::Response, Failure> {
+    pub async fn call_once<M: Method>(&self, request: &M::Request, timeout: Duration) -> Result<M::Response, Failure> {
         let body = serde_json::to_vec(request).map_err(|error| internal::<M>(&error))?;
-        let answer = self
-            .calls
-            .request(subjects::rpc(M::SERVICE, M::NAME), HeaderMap::new(), body.into(), timeout)
-            .await
-            .map_err(|error| {
-                tracing::debug!(service = M::SERVICE, method = M::NAME, %error, "request failed");
-                Failure::unavailable(format!("{} does not answer", M::SERVICE))
-            })?;
-        match serde_json::from_slice::<Reply<M::Response>>(&answer).map_err(|error| internal::<M>(&error))? {
-            Reply::Ok(response) => Ok(response),
-            Reply::Err(failure) => Err(failure),
-        }
+        answer_of_method::<M>(self.ask::<M>(body.into(), timeout).await)
+    }
+
+    async fn ask<M: Method>(&self, body: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
+        self.calls.request(subjects::rpc(M::SERVICE, M::NAME), HeaderMap::new(), body, timeout).await
     }
 
     /// Serves a method on the service's queue group until the stop; requests under way then are finished.
@@ -251,6 +257,17 @@ impl Bus {
     }
 }
 
+fn answer_of_method<M: Method>(answer: Result<Bytes, BusError>) -> Result<M::Response, Failure> {
+    let answer = answer.map_err(|error| {
+        tracing::debug!(service = M::SERVICE, method = M::NAME, %error, "request failed");
+        Failure::unavailable(format!("{} does not answer", M::SERVICE))
+    })?;
+    match serde_json::from_slice::<Reply<M::Response>>(&answer).map_err(|error| internal::<M>(&error))? {
+        Reply::Ok(response) => Ok(response),
+        Reply::Err(failure) => Err(failure),
+    }
+}
+
 struct Server<M, H> {
     client: Client,
     tasks: Tasks,
@@ -275,8 +292,7 @@ where
                 },
             }
         }
-        // Those that were handed to us before the server heard that we leave are answered too. (`unsubscribe` would drop
-        // what is on its way.)
+        // Those that have come are answered too. What is on its way when we leave is lost: its caller asks again.
         let drained = async {
             if requests.drain().await.is_ok() {
                 while let Some(message) = requests.next().await {

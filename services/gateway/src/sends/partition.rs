@@ -302,7 +302,7 @@ async fn fly(bus: Bus, clock: Arc<StoreClock>, lane: Lane, batch: Vec<Queued>) -
             return Landed { lane, batch, results: Err(failure) };
         }
         request.not_after = clock.after(timeout);
-        match bus.call::<Append>(&request, timeout).instrument(span.clone()).await {
+        match bus.call_once::<Append>(&request, timeout).instrument(span.clone()).await {
             Ok(response) if response.results.len() == batch.len() => {
                 note_time(&clock, &response);
                 return Landed { lane, batch, results: Ok(response.results) };
