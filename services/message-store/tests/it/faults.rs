@@ -75,7 +75,7 @@ async fn who_gives_up_learns_the_outcome_by_asking_again() {
                 CREATE TRIGGER slow BEFORE INSERT ON messaging.log FOR EACH ROW EXECUTE FUNCTION public.slow()";
     connect(&fixture.postgres).await.batch_execute(slow).await.unwrap();
     let request = AppendRequest { messages: vec![into(group, 1, sealed("a"))], not_after: None };
-    let early = fixture.gateway.call::<Append>(&request, std::time::Duration::from_millis(80)).await;
+    let early = fixture.gateway.call_once::<Append>(&request, std::time::Duration::from_millis(80)).await;
     assert_eq!(early.unwrap_err().code, Code::Unavailable);
     // Not committed, since everyone had given up when it was done: the repeat is the first.
     let result = loop {
