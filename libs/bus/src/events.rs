@@ -13,6 +13,7 @@ use async_nats::{
 use bytes::Bytes;
 use entrenous_protocol::event::CloudEvent;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::{BusError, rpc::Calls, subjects};
@@ -33,6 +34,8 @@ const ACK_MAX: Duration = Duration::from_secs(5);
 pub struct EventPublisher {
     context: jetstream::Context,
     calls: Arc<Calls>,
+    /// Held by who makes the stream anew: the others find it made.
+    making: Arc<Mutex<()>>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +51,7 @@ impl EventPublisher {
         let context = jetstream::new(client);
         ensure_stream(&context).await?;
         ensure_consumers(&context).await?;
-        Ok(Self { context, calls })
+        Ok(Self { context, calls, making: Arc::default() })
     }
 
     /// Publishes a batch and awaits JetStream's ack. The same `batch_id` within two minutes is stored once. A stream that is
@@ -67,12 +70,19 @@ impl EventPublisher {
         headers.insert("Nats-Msg-Id", batch_id.to_string());
         headers.insert("Content-Type", "application/cloudevents-batch+json");
         let body = Bytes::from(body);
-        let ack = match self.calls.request(subject.to_owned(), headers.clone(), body.clone(), ACK_MAX).await {
+        let ask = || self.calls.request(subject.to_owned(), headers.clone(), body.clone(), ACK_MAX);
+        let ack = match ask().await {
             Err(BusError::NoResponders) => {
-                // JetStream is there and the stream is not, or neither is.
-                ensure_stream(&self.context).await?;
-                ensure_consumers(&self.context).await?;
-                self.calls.request(subject.to_owned(), headers, body, ACK_MAX).await?
+                let _making = self.making.lock().await;
+                match ask().await {
+                    Err(BusError::NoResponders) => {
+                        // JetStream is there and the stream is not, or neither is.
+                        ensure_stream(&self.context).await?;
+                        ensure_consumers(&self.context).await?;
+                        ask().await?
+                    }
+                    ack => ack?,
+                }
             }
             ack => ack?,
         };
