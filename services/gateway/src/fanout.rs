@@ -245,15 +245,26 @@ impl Fanout {
         }
     }
 
-    /// Heads as the store has them now. Those of conversations that are behind are holes.
-    pub(crate) fn note_heads(&mut self, heads: &[Head]) {
+    /// Heads as the store had them. Conversations that are behind theirs are holes; gives whether there are any.
+    pub(crate) fn note_heads(&mut self, heads: &[Head]) -> bool {
+        let mut is_behind = false;
         for head in heads {
             if let Some(feed) = self.feeds.get_mut(&head.conversation_id) {
                 feed.head = feed.head.max(head.last_seq);
-                if feed.forwarded < feed.head {
+                if feed.forwarded < head.last_seq {
+                    is_behind = true;
                     self.holes.push(head.conversation_id);
                 }
             }
+        }
+        is_behind
+    }
+
+    /// A conversation is no more: nothing of it is missing.
+    pub(crate) fn on_gone(&mut self, conversation: ConversationId) {
+        if let Some(feed) = self.feeds.get_mut(&conversation) {
+            feed.forwarded = feed.head;
+            feed.is_repairing = false;
         }
     }
 

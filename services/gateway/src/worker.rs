@@ -10,7 +10,7 @@ use entrenous_protocol::{
     live::{LiveKind, LiveMessage, UserNotice},
     rpc::{
         Method,
-        store::{self, CHECKS_MAX, HEADS_MAX, Head, Range, ReadRangesRequest},
+        store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
     },
 };
 use entrenous_runtime::trace;
@@ -220,10 +220,14 @@ impl Worker {
         let mut reads = reads.into_iter();
         let mut still_behind = Vec::new();
         for &(conversation, after) in behind {
-            let Some(read) = reads.next().filter(|read| read.is_readable) else {
+            let Some(read) = reads.next() else {
                 fanout.on_repair_failed(conversation);
                 continue;
             };
+            if !read.is_readable {
+                fanout.on_gone(conversation);
+                continue;
+            }
             // The head that was heard of is not there yet, where nothing came although everything fitted.
             let is_stuck = read.entries.is_empty() && !read.has_more;
             if fanout.on_repaired(conversation, read.entries, read.last_seq) {
@@ -244,12 +248,12 @@ impl Worker {
             Some(heads) => heads,
             None => self.read_heads().await.into(),
         };
-        let holes = {
-            let mut fanout = self.fanout.borrow_mut();
-            fanout.note_heads(&heads);
-            fanout.take_holes()
-        };
-        Rc::clone(&self).repair(holes).await;
+        while self.fanout.borrow_mut().note_heads(&heads) {
+            let holes = self.fanout.borrow_mut().take_holes();
+            Rc::clone(&self).repair(holes).await;
+            // What could not be read, or somebody else is reading, is looked at again.
+            tokio::time::sleep(TICK).await;
+        }
         self.check_connections().await;
         drop(request.done);
     }
@@ -280,11 +284,9 @@ impl Worker {
                     behind.insert(connection.user_id, connection.device());
                 }
             }
-            let reads = behind.values().map(|device| self.gateway.store.memberships(*device));
-            for (user, read) in behind.keys().zip(join_all(reads).await) {
-                if let Ok(memberships) = read {
-                    self.fanout.borrow_mut().on_memberships(*user, &memberships);
-                }
+            let reads = behind.values().map(|device| self.read_memberships(*device));
+            for (user, memberships) in behind.keys().zip(join_all(reads).await) {
+                self.fanout.borrow_mut().on_memberships(*user, &memberships);
             }
         }
     }
@@ -293,8 +295,22 @@ impl Worker {
         loop {
             match self.gateway.call::<M>(request).await {
                 Ok(response) => return response,
-                Err(_) => tokio::time::sleep(Duration::from_millis(rand::random_range(200..800))).await,
+                Err(_) => pause().await,
             }
         }
     }
+
+    async fn read_memberships(&self, device: Attaching) -> Memberships {
+        loop {
+            match self.gateway.store.memberships(device).await {
+                Ok(memberships) => return memberships,
+                Err(_) => pause().await,
+            }
+        }
+    }
+}
+
+/// Between two tries; not all workers and gateways at the same moment.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(200..800))).await;
 }
