@@ -80,4 +80,14 @@ impl TestNats {
         self.server = Some(Nats::start(&self.spec).await.context("nats-server does not come back")?);
         Ok(())
     }
+
+    /// Starts it again on the same port without any stream; one that runs is stopped first.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart_empty(&mut self) -> anyhow::Result<()> {
+        self.stop().await;
+        std::fs::remove_dir_all(self.spec.home.join("jetstream")).context("cannot remove the streams")?;
+        self.restart().await
+    }
 }
