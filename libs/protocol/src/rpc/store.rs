@@ -38,6 +38,10 @@ methods! { "message-store" {
     /// All that `sync` needs to know of users, each read on one snapshot. Answers for the first ones of the request, as
     /// many as fit, one at least; the others are asked for again. At most [`MEMBERSHIPS_MAX`].
     ReadMemberships = "read_memberships": ReadMembershipsRequest => Vec<Memberships>;
+    /// As [`ReadMemberships`], for devices that bring cursors of their own: where finding `device_start_seq` would take a
+    /// search of the log, it is only the least that it can be, the seq before the first one that the user may read. Costs an
+    /// eighth. Who finds a conversation that there is no cursor for asks [`ReadMemberships`].
+    RefreshMemberships = "refresh_memberships": ReadMembershipsRequest => Vec<Memberships>;
     /// Which conversations moved lately: for a gateway that may have missed live messages.
     ChangedSince = "changed_since": ChangedSinceRequest => ChangedSinceResponse;
     /// Membership versions of users, in the order of the request. At most [`VERSIONS_MAX`].
@@ -56,7 +60,9 @@ pub const APPEND_MAX: usize = 512;
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Conversations in one request of [`Heads`].
 pub const HEADS_MAX: usize = 10_000;
-/// Users in one request of [`ReadMemberships`].
+/// Users in one request of [`ReadMemberships`]. An answer stays below 2 MiB by answering for fewer of them, except that it
+/// holds the first one whole: about 190 bytes a conversation, so that a user with 20,000 conversations still fits into the
+/// 4 MiB that every server must take.
 pub const MEMBERSHIPS_MAX: usize = 256;
 /// Users in one request of [`MembershipVersions`].
 pub const VERSIONS_MAX: usize = 10_000;
