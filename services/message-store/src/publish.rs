@@ -6,22 +6,26 @@
 mod events;
 mod live;
 mod marks;
+mod sweeper;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use entrenous_bus::{Bus, BusError};
 use entrenous_db::Database;
-use entrenous_model::{ConversationId, UserId};
+use entrenous_model::{Clock, ConversationId, UserId};
 use entrenous_protocol::{
     Entry, RawValue,
     entry::MessageType,
     event::EntryAppended,
     live::{FLAG_MEMBER, UserNotice},
 };
-use entrenous_runtime::Tasks;
+use entrenous_runtime::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -29,7 +33,7 @@ use crate::{
     metrics::Metrics,
     store::{
         entries::Setting,
-        feed::{FeedRow, Mark},
+        feed::{FeedRow, Mark, Plane},
     },
 };
 
@@ -126,29 +130,47 @@ pub(crate) struct Publisher {
     metrics: Metrics,
 }
 
+/// What publishing needs.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) bus: Bus,
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) metrics: Metrics,
+    /// How long after its time a feed row may become visible, at most.
+    pub(crate) late_max: Duration,
+}
+
 impl Publisher {
-    /// Connects, and starts the tasks.
-    pub(crate) async fn start(
-        bus: &Bus,
-        database: Database,
-        incarnation: Incarnation,
-        tasks: &Tasks,
-        metrics: Metrics,
-    ) -> Result<Self, BusError> {
+    /// Connects, and starts the tasks. The sweepers end at the stop, the others with the last publisher.
+    pub(crate) async fn start(means: Means, tasks: &Tasks, stop: &Shutdown) -> Result<Self, BusError> {
+        let Means { bus, database, clock, incarnation, metrics, late_max } = means;
         let (live_sender, live_receiver) = mpsc::channel(LIVE_QUEUE);
         let (event_sender, event_receiver) = mpsc::channel(EVENT_QUEUE);
         let (mark_sender, mark_receiver) = mpsc::channel::<Mark>(MARK_QUEUE);
         let live = live::Live {
             publisher: bus.live_publisher().await?,
-            incarnation,
+            incarnation: incarnation.clone(),
             marks: mark_sender.clone(),
             events: event_sender,
             metrics,
         };
         tasks.spawn(live.run(live_receiver));
-        tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender));
-        tasks.spawn(marks::run(database, mark_receiver, metrics));
+        tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender.clone()));
+        tasks.spawn(marks::run(database.clone(), mark_receiver, metrics));
+        let means = sweeper::Means { bus, database, clock, incarnation, marks: mark_sender, metrics, late_max };
+        for plane in [Plane::Live, Plane::Event] {
+            let sweeper = sweeper::Sweeper::new(means.clone(), plane);
+            tasks.spawn_vital("sweeper", stop.clone(), sweeper.run(stop.clone()));
+        }
         Ok(Self { live: live_sender, metrics })
+    }
+
+    /// A publisher that loses everything, as if the process had died at that moment: for tests.
+    pub(crate) fn lost(metrics: Metrics) -> Self {
+        let (live, _) = mpsc::channel(1);
+        Self { live, metrics }
     }
 
     /// Publishes; what does not fit into the queue is left to the sweeper.

@@ -56,7 +56,8 @@ async fn connect(bus: &Bus, queue: &mpsc::Receiver<Events>) -> Option<EventPubli
     }
 }
 
-async fn publish(publisher: &EventPublisher, events: Events) -> Result<(), entrenous_bus::BusError> {
+/// Publishes one row's events and awaits the ack.
+pub(super) async fn publish(publisher: &EventPublisher, events: Events) -> Result<(), entrenous_bus::BusError> {
     let batch_id = events.row.batch_id;
     let events: Vec<_> = events.events.into_iter().map(|(data, sent_at)| cloud_event(data, sent_at)).collect();
     publisher.publish(EVENTS_ENTRY_APPENDED, batch_id, &events).await
