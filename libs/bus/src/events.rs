@@ -1,6 +1,12 @@
 //! The event plane: JetStream, at least once, without content.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{
     Client, HeaderMap,
@@ -13,7 +19,7 @@ use async_nats::{
 use bytes::Bytes;
 use entrenous_protocol::event::CloudEvent;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use uuid::Uuid;
 
 use crate::{BusError, rpc::Calls, subjects};
@@ -28,14 +34,24 @@ const READER_ACK_WAIT: Duration = Duration::from_secs(30);
 const READER_ACKS_PENDING_MAX: i64 = 1_000;
 /// How long JetStream may take to acknowledge.
 const ACK_MAX: Duration = Duration::from_secs(5);
+/// Between two tries to make a stream that is gone.
+const REMAKE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Publishes events, one JetStream message for each batch.
+/// Publishes events, one JetStream message for each batch. A stream that is gone is made again. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EventPublisher {
-    context: jetstream::Context,
     calls: Arc<Calls>,
-    /// Held by who makes the stream anew: the others find it made.
-    making: Arc<Mutex<()>>,
+    stream: Arc<Stream>,
+}
+
+/// The stream as we know it.
+#[derive(Debug)]
+struct Stream {
+    context: jetstream::Context,
+    /// How often it was made.
+    made: AtomicU64,
+    /// When it was last tried to make it again.
+    tried_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Deserialize)]
@@ -49,47 +65,67 @@ struct PubAck {
 impl EventPublisher {
     pub(crate) async fn start(client: Client, calls: Arc<Calls>) -> Result<Self, BusError> {
         let context = jetstream::new(client);
-        ensure_stream(&context).await?;
-        ensure_consumers(&context).await?;
-        Ok(Self { context, calls, making: Arc::default() })
+        let stream = Stream { context, made: AtomicU64::new(1), tried_at: Mutex::new(None) };
+        stream.ensure().await?;
+        Ok(Self { calls, stream: Arc::new(stream) })
     }
 
-    /// Publishes a batch and awaits JetStream's ack. The same `batch_id` within two minutes is stored once. A stream that is
-    /// gone is made anew.
+    /// Publishes a batch and awaits JetStream's ack. The same `batch_id` within two minutes is stored once. Where nobody
+    /// takes it because the stream is gone (JetStream was wiped, or it was deleted), the stream is made again first.
     ///
     /// # Errors
-    /// When there was no ack, or JetStream refused: publish it again later.
+    /// When there was no ack, or JetStream refused or is away: publish it again later.
     pub async fn publish<T: Serialize + Sync>(
         &self,
         subject: &str,
         batch_id: Uuid,
         events: &[CloudEvent<T>],
     ) -> Result<(), BusError> {
-        let body = serde_json::to_vec(events).map_err(BusError::Encode)?;
+        let body = Bytes::from(serde_json::to_vec(events).map_err(BusError::Encode)?);
+        let made = self.stream.made.load(Ordering::Acquire);
+        match self.publish_once(subject, batch_id, body.clone()).await {
+            Err(BusError::NoResponders) => {
+                self.stream.remake(made).await?;
+                self.publish_once(subject, batch_id, body).await
+            }
+            published => published,
+        }
+    }
+
+    async fn publish_once(&self, subject: &str, batch_id: Uuid, body: Bytes) -> Result<(), BusError> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", batch_id.to_string());
         headers.insert("Content-Type", "application/cloudevents-batch+json");
-        let body = Bytes::from(body);
-        let ask = || self.calls.request(subject.to_owned(), headers.clone(), body.clone(), ACK_MAX);
-        let ack = match ask().await {
-            Err(BusError::NoResponders) => {
-                let _making = self.making.lock().await;
-                match ask().await {
-                    Err(BusError::NoResponders) => {
-                        // JetStream is there and the stream is not, or neither is.
-                        ensure_stream(&self.context).await?;
-                        ensure_consumers(&self.context).await?;
-                        ask().await?
-                    }
-                    ack => ack?,
-                }
-            }
-            ack => ack?,
-        };
+        let ack = self.calls.request(subject.to_owned(), headers, body, ACK_MAX).await?;
         match serde_json::from_slice::<PubAck>(&ack) {
             Ok(PubAck { stream: Some(_), error: None }) => Ok(()),
             _ => Err(BusError::Stream("JetStream did not take the event".to_owned())),
         }
+    }
+}
+
+impl Stream {
+    /// Makes it again, once for all who miss it, and not more often than every [`REMAKE_INTERVAL`]. `known` is how often it
+    /// had been made when the caller missed it.
+    async fn remake(&self, known: u64) -> Result<(), BusError> {
+        let mut tried_at = self.tried_at.lock().await;
+        if self.made.load(Ordering::Acquire) != known {
+            return Ok(());
+        }
+        if tried_at.is_some_and(|at| at.elapsed() < REMAKE_INTERVAL) {
+            return Err(BusError::NoResponders);
+        }
+        let outcome = self.ensure().await;
+        *tried_at = Some(Instant::now());
+        outcome?;
+        self.made.fetch_add(1, Ordering::AcqRel);
+        tracing::warn!(stream = subjects::EVENTS_STREAM, "the event stream was gone and has been made again");
+        Ok(())
+    }
+
+    async fn ensure(&self) -> Result<(), BusError> {
+        ensure_stream(&self.context).await?;
+        ensure_consumers(&self.context).await
     }
 }
 

@@ -5,7 +5,7 @@ use entrenous_protocol::{
     Failure,
     rpc::store::{
         ATTACH_MAX, Attach, AttachRequest, Attaching, MEMBERSHIPS_MAX, Memberships, ReadMemberships,
-        ReadMembershipsRequest,
+        ReadMembershipsRequest, SyncingDevice,
     },
 };
 use entrenous_runtime::{Shutdown, Tasks};
@@ -23,7 +23,7 @@ pub(crate) struct Attached {
 #[derive(Debug)]
 pub struct StoreReads {
     attach: Gather<Attaching, Attached>,
-    memberships: Gather<Attaching, Memberships>,
+    memberships: Gather<SyncingDevice, Memberships>,
 }
 
 impl StoreReads {
@@ -47,12 +47,16 @@ impl StoreReads {
         self.attach.ask(device).await
     }
 
-    /// All that a `sync` needs to know of a user.
+    /// All that a `sync` needs to know of a user. Where the device has cursors of its own, `device_start_seq` may be too low.
     ///
     /// # Errors
     /// `unavailable`: the store does not answer.
-    pub(crate) async fn memberships(&self, device: Attaching) -> Result<Memberships, Failure> {
-        self.memberships.ask(device).await
+    pub(crate) async fn memberships(
+        &self,
+        Attaching { user_id, device_id }: Attaching,
+        has_cursors: bool,
+    ) -> Result<Memberships, Failure> {
+        self.memberships.ask(SyncingDevice { user_id, device_id, has_cursors }).await
     }
 }
 

@@ -302,7 +302,7 @@ impl Worker {
 
     async fn read_memberships(&self, device: Attaching) -> Memberships {
         loop {
-            match self.gateway.store.memberships(device).await {
+            match self.gateway.store.memberships(device, true).await {
                 Ok(memberships) => return memberships,
                 Err(_) => pause().await,
             }

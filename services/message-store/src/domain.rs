@@ -3,3 +3,4 @@
 pub mod digest;
 pub(crate) mod rights;
 pub(crate) mod rounds;
+pub(crate) mod sweep;

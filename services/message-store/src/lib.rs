@@ -8,6 +8,7 @@ mod publish;
 mod rpc;
 mod service;
 pub mod store;
+mod tidy;
 
 pub use config::Config;
 pub use domain::digest;

@@ -23,19 +23,14 @@ impl Metrics {
         describe_counter!("chat_db_operations_total", "Database operations, by operation.");
         describe_histogram!("chat_db_operation_duration_seconds", "Time of a database operation, by operation.");
         describe_counter!("chat_publications_dropped_total", "Batches left to the sweeper, by plane.");
-        describe_counter!("chat_feed_rows_swept_total", "Feed rows that a sweeper published.");
-        describe_gauge!("chat_feed_waits_seconds", "Age of the oldest feed row that is not published, 0 without one.");
+        describe_counter!("chat_feed_rows_swept_total", "Batches taken by the sweeper, by plane and outcome.");
+        describe_gauge!("chat_feed_rows_waiting", "Batches known to wait for the sweeper, by plane.");
+        describe_gauge!(
+            "chat_feed_oldest_waiting_seconds",
+            "Age of the oldest of them, 0 where there is none, by plane."
+        );
+        describe_counter!("chat_feed_partitions_dropped_total", "Partitions of the feed that were dropped.");
         Self
-    }
-
-    /// Rows were swept.
-    pub(crate) fn feed_swept(self, rows: usize) {
-        counter!("chat_feed_rows_swept_total").increment(u64::try_from(rows).unwrap_or(0));
-    }
-
-    /// How long the oldest row has waited.
-    pub(crate) fn feed_waits(self, age: chrono::TimeDelta) {
-        gauge!("chat_feed_waits_seconds").set(age.as_seconds_f64());
     }
 
     /// A request was answered.
@@ -86,5 +81,22 @@ impl Metrics {
     /// A batch was not published, and is left to the sweeper.
     pub(crate) fn publication_dropped(self, plane: &'static str) {
         counter!("chat_publications_dropped_total", "plane" => plane).increment(1);
+    }
+
+    /// The sweeper took rows, and they were published or not.
+    pub(crate) fn rows_swept(self, plane: &'static str, outcome: &'static str, rows: usize) {
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        counter!("chat_feed_rows_swept_total", "plane" => plane, "outcome" => outcome).increment(rows);
+    }
+
+    /// Rows wait for the sweeper.
+    pub(crate) fn rows_waiting(self, plane: &'static str, rows: usize, oldest: Duration) {
+        gauge!("chat_feed_rows_waiting", "plane" => plane).set(f64::from(u32::try_from(rows).unwrap_or(u32::MAX)));
+        gauge!("chat_feed_oldest_waiting_seconds", "plane" => plane).set(oldest.as_secs_f64());
+    }
+
+    /// A partition of the feed was dropped.
+    pub(crate) fn partition_dropped(self) {
+        counter!("chat_feed_partitions_dropped_total").increment(1);
     }
 }

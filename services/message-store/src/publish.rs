@@ -6,23 +6,26 @@
 mod events;
 mod live;
 mod marks;
-pub(crate) mod sweeper;
+mod sweeper;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use entrenous_bus::{Bus, BusError};
 use entrenous_db::Database;
-use entrenous_model::{ConversationId, UserId};
+use entrenous_model::{Clock, ConversationId, UserId};
 use entrenous_protocol::{
     Entry, RawValue,
     entry::MessageType,
     event::EntryAppended,
     live::{FLAG_MEMBER, UserNotice},
 };
-use entrenous_runtime::Tasks;
+use entrenous_runtime::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -30,7 +33,7 @@ use crate::{
     metrics::Metrics,
     store::{
         entries::Setting,
-        feed::{FeedRow, Mark},
+        feed::{FeedRow, Mark, Plane},
     },
 };
 
@@ -40,6 +43,9 @@ const LIVE_QUEUE: usize = 1_024;
 const EVENT_QUEUE: usize = 8_192;
 /// Marks that wait for the database. Above, the planes wait.
 const MARK_QUEUE: usize = 8_192;
+
+/// Connections to the database that the sweepers may use at once: what is published now goes first.
+const SWEEPER_CONNECTIONS: usize = 1;
 
 /// A frame to be sent to the connections of a conversation.
 #[derive(Debug)]
@@ -98,7 +104,7 @@ impl Publication {
     }
 
     fn is_empty(&self) -> bool {
-        self.row.is_none() && self.notices.is_empty() && self.frames.is_empty()
+        self.notices.is_empty() && self.frames.is_empty()
     }
 }
 
@@ -134,39 +140,51 @@ impl Incarnation {
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     live: mpsc::Sender<Publication>,
-    takes_events: Arc<AtomicBool>,
     metrics: Metrics,
 }
 
+/// What publishing needs.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) bus: Bus,
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) metrics: Metrics,
+    /// How long after its time a feed row may become visible, at most.
+    pub(crate) late_max: Duration,
+}
+
 impl Publisher {
-    /// Connects, and starts the tasks.
-    pub(crate) async fn start(
-        bus: &Bus,
-        database: Database,
-        incarnation: Incarnation,
-        tasks: &Tasks,
-        metrics: Metrics,
-    ) -> Result<Self, BusError> {
+    /// Connects, and starts the tasks. The sweepers end at the stop, the others with the last publisher.
+    pub(crate) async fn start(means: Means, tasks: &Tasks, stop: &Shutdown) -> Result<Self, BusError> {
+        let Means { bus, database, clock, incarnation, metrics, late_max } = means;
         let (live_sender, live_receiver) = mpsc::channel(LIVE_QUEUE);
         let (event_sender, event_receiver) = mpsc::channel(EVENT_QUEUE);
         let (mark_sender, mark_receiver) = mpsc::channel::<Mark>(MARK_QUEUE);
         let live = live::Live {
             publisher: bus.live_publisher().await?,
-            incarnation,
+            incarnation: incarnation.clone(),
             marks: mark_sender.clone(),
             events: event_sender,
             metrics,
         };
-        let takes_events = Arc::new(AtomicBool::new(true));
         tasks.spawn(live.run(live_receiver));
-        tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender, Arc::clone(&takes_events)));
-        tasks.spawn(marks::run(database, mark_receiver, metrics));
-        Ok(Self { live: live_sender, takes_events, metrics })
+        tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender.clone()));
+        tasks.spawn(marks::run(database.clone(), mark_receiver, metrics));
+        let database = database.share(SWEEPER_CONNECTIONS);
+        let means = sweeper::Means { bus, database, clock, incarnation, marks: mark_sender, metrics, late_max };
+        for plane in [Plane::Live, Plane::Event] {
+            let sweeper = sweeper::Sweeper::new(means.clone(), plane);
+            tasks.spawn_vital("sweeper", stop.clone(), sweeper.run(stop.clone()));
+        }
+        Ok(Self { live: live_sender, metrics })
     }
 
-    /// Whether JetStream took the last event that it was offered.
-    pub(crate) fn takes_events(&self) -> bool {
-        self.takes_events.load(Ordering::Relaxed)
+    /// A publisher that loses everything, as if the process had died at that moment: for tests.
+    pub(crate) fn lost(metrics: Metrics) -> Self {
+        let (live, _) = mpsc::channel(1);
+        Self { live, metrics }
     }
 
     /// Publishes; what does not fit into the queue is left to the sweeper.

@@ -31,6 +31,9 @@ use crate::{
 /// Requests handled at once by each method. More than the pool has connections: some wait for one, a few seconds at most.
 const CONCURRENCY_MAX: usize = 256;
 
+/// How long a request may take, whatever time its caller gives.
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(10);
+
 /// What every method needs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
@@ -48,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) incarnation: Incarnation,
     pub(crate) known_directs: directs::KnownDirects,
     pub(crate) bounds: Bounds,
+    /// How long after its time a feed row may become visible, at most.
+    pub(crate) late_max: Duration,
 }
 
 /// Limits in force.
@@ -114,6 +119,7 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
             let handler = context.clone();
             let options = ServeOptions { concurrency_max: CONCURRENCY_MAX };
             bus.serve::<store::$method, _, _>(tasks, stop, options, move |request, deadline| {
+                let deadline = Deadline::after(deadline.remaining().min(REQUEST_MAX));
                 answer::<store::$method, _>(handler.metrics, deadline, $handle(handler.clone(), request, deadline))
             })
             .await?;

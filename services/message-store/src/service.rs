@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use entrenous_bus::Bus;
-use entrenous_db::{Database, DbError};
+use entrenous_db::{Database, DbConfig, DbError};
 use entrenous_model::{IdGenerator, SystemClock};
 use entrenous_runtime::{AdminServer, Readiness, Shutdown, Tasks};
 use tokio::time::Instant;
@@ -13,15 +13,20 @@ use crate::{
     Config, SERVICE,
     digest::DigestKey,
     metrics::Metrics,
-    publish::{Incarnation, Publisher, sweeper::Sweeper},
+    publish::{Incarnation, Means, Publisher},
     rpc::{self, Bounds, KnownDirects},
     store::{devices, feed},
+    tidy,
 };
 
 /// How often it is looked whether PostgreSQL and NATS are there, and whether the incarnation is another one.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the feed's partitions are made for the next hour.
 const PARTITIONS_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a commit itself may take.
+const COMMIT_MAX: Duration = Duration::from_secs(5);
+/// In place of a `statement_timeout` that is switched off.
+const STATEMENT_MAX: Duration = Duration::from_secs(600);
 
 /// Runs the service until the stop.
 ///
@@ -42,6 +47,8 @@ pub struct Service {
     others_max: usize,
     digest_key: DigestKey,
     bounds: Bounds,
+    late_max: Duration,
+    publishes: bool,
 }
 
 impl Service {
@@ -64,7 +71,15 @@ impl Service {
         let bus = Bus::connect(&config.nats, SERVICE).await?;
         let connections = config.db.database_connections_max.get();
         let others_max = connections - connections / 4;
-        Ok(Self { admin, readiness, bus, database, others_max, digest_key, bounds })
+        let late_max = late_max(&config.db);
+        Ok(Self { admin, readiness, bus, database, others_max, digest_key, bounds, late_max, publishes: true })
+    }
+
+    /// For tests: commits, and does nothing afterwards: no publishing, no marks, no sweeping, as if the process died at that
+    /// moment each time.
+    #[must_use]
+    pub fn dying_after_commits(self) -> Self {
+        Self { publishes: false, ..self }
     }
 
     /// Where the admin port is.
@@ -83,7 +98,7 @@ impl Service {
     /// # Errors
     /// When a part that the service cannot do without ended by itself.
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { admin, readiness, bus, database, others_max, digest_key, bounds } = self;
+        let Self { admin, readiness, bus, database, others_max, digest_key, bounds, late_max, publishes } = self;
         // A child, so that the end of a vital task stops this service and can be told from being asked to stop.
         let stop = shutdown.child();
         let admin_stop = Shutdown::new();
@@ -98,16 +113,23 @@ impl Service {
             incarnation: incarnation.clone(),
         };
         {
-            let publisher = Publisher::start(&bus, database.clone(), incarnation.clone(), &tasks, metrics).await?;
-            let sweeper =
-                Sweeper::new(bus.clone(), database.share(1), publisher.clone(), Arc::new(SystemClock), metrics);
-            tasks.spawn_vital("sweeper", stop.clone(), sweeper.run(stop.clone()));
+            let clock = Arc::new(SystemClock);
+            let means = Means {
+                bus: bus.clone(),
+                database: database.clone(),
+                clock: clock.clone(),
+                incarnation: incarnation.clone(),
+                metrics,
+                late_max,
+            };
+            let publisher =
+                if publishes { Publisher::start(means, &tasks, &stop).await? } else { Publisher::lost(metrics) };
             let context = rpc::Context {
                 database: database.share(others_max),
                 appends: database.clone(),
                 bus: bus.clone(),
                 tasks: tasks.clone(),
-                clock: Arc::new(SystemClock),
+                clock,
                 ids: IdGenerator,
                 metrics,
                 digest_key,
@@ -115,11 +137,13 @@ impl Service {
                 incarnation,
                 known_directs: KnownDirects::default(),
                 bounds,
+                late_max,
             };
             rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
             // The context ends here: what publishes ends when the last handler has.
         }
         readiness.set("serving", true);
+        tasks.spawn_vital("tidy", stop.clone(), tidy::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("watch", stop.clone(), watch.run(stop.clone()));
 
         stop.triggered().await;
@@ -142,6 +166,18 @@ struct Watch {
     bus: Bus,
     database: Database,
     incarnation: Incarnation,
+}
+
+/// How long after its time a feed row may become visible, at most. Whoever writes one gives up when the request's time is
+/// over, before the commit is sent; a process that stands still in between is cut off by PostgreSQL after
+/// `idle_in_transaction_session_timeout`, which is the statement timeout; then comes the commit itself. (Where commits wait
+/// for a synchronous standby that is away, nobody is told that they are done, and they are swept when they are.)
+fn late_max(config: &DbConfig) -> Duration {
+    let idle = match config.database_statement_timeout_ms {
+        0 => STATEMENT_MAX,
+        timeout_ms => Duration::from_millis(u64::from(timeout_ms)),
+    };
+    rpc::REQUEST_MAX + idle + COMMIT_MAX
 }
 
 impl Watch {
@@ -176,11 +212,6 @@ impl Watch {
             // Without them rows go to the default partition: no reason not to be ready.
             let made = feed::make_partitions(&mut connection).await;
             let _ = made.inspect_err(|error| tracing::warn!(%error, "no new partitions of the feed"));
-            match feed::drop_partition(&mut connection).await {
-                Ok(Some(partition)) => tracing::debug!(partition, "dropped what is done with"),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "old partitions of the feed stay"),
-            }
         }
         Ok(())
     }

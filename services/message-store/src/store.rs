@@ -10,6 +10,7 @@ pub(crate) mod devices;
 pub(crate) mod directs;
 pub(crate) mod entries;
 pub(crate) mod feed;
+pub(crate) mod feed_entries;
 pub(crate) mod memberships;
 
 /// A statement: its binds in the order of the `{}` in its text (`$1`, `$2`, … name them again), and the type of its rows.

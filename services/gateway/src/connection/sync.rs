@@ -122,13 +122,18 @@ async fn read_positions(
     connection: &Rc<Connection>,
     sync: &SyncRequest,
 ) -> Result<(Memberships, Cursors), Failure> {
-    let memberships = worker.gateway.store.memberships(connection.device()).await?;
-    connection.membership_version.set(memberships.membership_version);
-    // Whoever brings a cursor for everything needs no tracker.
+    let has_cursors = sync.from.is_some() || !sync.cursors.is_empty();
+    let mut memberships = worker.gateway.store.memberships(connection.device(), has_cursors).await?;
+    // Whoever brings a cursor for everything needs neither the tracker nor the device's start.
     let is_covered = memberships.conversations.iter().all(|one| sync.cursors.contains_key(&one.conversation_id));
     if sync.from.is_some() || is_covered {
+        connection.membership_version.set(memberships.membership_version);
         return Ok((memberships, Cursors::new()));
     }
+    if has_cursors {
+        memberships = worker.gateway.store.memberships(connection.device(), false).await?;
+    }
+    connection.membership_version.set(memberships.membership_version);
     let request = tracker::DeviceCursorsRequest { device_id: connection.device_id };
     let cursors = worker.gateway.call::<tracker::DeviceCursors>(&request).await?;
     Ok((memberships, cursors.into_iter().map(|cursor| (cursor.conversation_id, cursor.delivered_seq)).collect()))

@@ -1,12 +1,6 @@
 //! The event plane.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use entrenous_bus::{Bus, EventPublisher, subjects::EVENTS_ENTRY_APPENDED};
 use entrenous_model::Timestamp;
@@ -32,21 +26,14 @@ pub(super) struct Events {
 }
 
 /// Publishes events, pipelined. Ends when the last sender is gone and everything was tried.
-pub(super) async fn run(
-    bus: Bus,
-    queue: mpsc::Receiver<Events>,
-    marks: mpsc::Sender<Mark>,
-    takes_events: Arc<AtomicBool>,
-) {
+pub(super) async fn run(bus: Bus, queue: mpsc::Receiver<Events>, marks: mpsc::Sender<Mark>) {
     let Some(publisher) = connect(&bus, &queue).await else {
         return;
     };
     futures::stream::unfold(queue, async |mut queue| queue.recv().await.map(|events| (events, queue)))
         .for_each_concurrent(IN_FLIGHT, async |events| {
             let row = events.row;
-            let outcome = publish(&publisher, events).await;
-            takes_events.store(outcome.is_ok(), Ordering::Relaxed);
-            match outcome {
+            match publish(&publisher, events).await {
                 // The marks end after us: nothing to do when they are gone.
                 Ok(()) => drop(marks.send(Mark { row, live: false, event: true }).await),
                 Err(error) => tracing::debug!(%error, "events were not taken"),
@@ -69,11 +56,8 @@ async fn connect(bus: &Bus, queue: &mpsc::Receiver<Events>) -> Option<EventPubli
     }
 }
 
-async fn publish(publisher: &EventPublisher, events: Events) -> Result<(), entrenous_bus::BusError> {
-    if events.events.is_empty() {
-        // Everything that there was to tell is erased, or was told.
-        return Ok(());
-    }
+/// Publishes one row's events and awaits the ack.
+pub(super) async fn publish(publisher: &EventPublisher, events: Events) -> Result<(), entrenous_bus::BusError> {
     let batch_id = events.row.batch_id;
     let events: Vec<_> = events.events.into_iter().map(|(data, sent_at)| cloud_event(data, sent_at)).collect();
     publisher.publish(EVENTS_ENTRY_APPENDED, batch_id, &events).await

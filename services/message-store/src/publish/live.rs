@@ -57,7 +57,7 @@ impl Live {
 
     /// The row to be marked once the server has proven to have everything.
     async fn publish(&self, publication: Publication) -> Option<FeedRow> {
-        let sent = self.send(&publication).await;
+        let sent = send(&self.publisher, self.incarnation.get(), &publication).await;
         let row = publication.row?;
         let events = Events { row, events: publication.events };
         if self.events.try_send(events).is_err() {
@@ -72,27 +72,31 @@ impl Live {
             }
         }
     }
+}
 
-    async fn send(&self, publication: &Publication) -> Result<(), BusError> {
-        let incarnation = self.incarnation.get();
-        for (user_id, notice) in &publication.notices {
-            self.publisher.publish_notice(user_id.as_uuid(), incarnation, notice).await?;
-        }
-        for frame in &publication.frames {
-            let preamble = Preamble {
-                kind: LiveKind::Entry,
-                flags: frame.flags,
-                publisher: 0,
-                number: 0,
-                subject: frame.conversation_id.as_uuid(),
-                seq: frame.seq,
-                origin: frame.origin,
-                incarnation,
-            };
-            self.publisher.publish(preamble, frame.frame.get().as_bytes(), frame.trace.as_deref()).await?;
-        }
-        Ok(())
+/// Sends the notices, then the frames.
+pub(super) async fn send(
+    publisher: &LivePublisher,
+    incarnation: u64,
+    publication: &Publication,
+) -> Result<(), BusError> {
+    for (user_id, notice) in &publication.notices {
+        publisher.publish_notice(user_id.as_uuid(), incarnation, notice).await?;
     }
+    for frame in &publication.frames {
+        let preamble = Preamble {
+            kind: LiveKind::Entry,
+            flags: frame.flags,
+            publisher: 0,
+            number: 0,
+            subject: frame.conversation_id.as_uuid(),
+            seq: frame.seq,
+            origin: frame.origin,
+            incarnation,
+        };
+        publisher.publish(preamble, frame.frame.get().as_bytes(), frame.trace.as_deref()).await?;
+    }
+    Ok(())
 }
 
 /// Proves, then marks.

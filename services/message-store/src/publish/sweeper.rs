@@ -1,167 +1,359 @@
-//! Publishes what a store died before publishing, or could not: feed rows that lack a mark some seconds after their commit.
+//! Publishes what the feed says was never published: after a crash between commit and publication, a full queue, or while
+//! NATS or JetStream was away. One sweeper for each plane, on every replica; they share the work by claiming rows.
 //!
-//! Every replica sweeps. Rows are claimed for a time, which grows with their age: so replicas do not step on each other,
-//! and a row that cannot be published holds up nobody. Frames and events are made again from the log, so that nothing
-//! erased comes back; what comes of them goes the way of everything that is published.
+//! Everything is rebuilt from the log, so that nothing comes back that was erased meanwhile. What is published twice harms
+//! nobody: a gateway drops frames that it has, and JetStream an event whose id it knows.
 
-use std::{collections::HashMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use entrenous_bus::Bus;
-use entrenous_db::Database;
-use entrenous_model::{Clock, ConversationId};
-use entrenous_protocol::rpc::store::{Range, ReadRangesRequest};
+use chrono::{DateTime, Utc};
+use diesel_async::AsyncPgConnection;
+use entrenous_bus::{Bus, BusError, EventPublisher, LivePublisher};
+use entrenous_db::{Database, DbError};
+use entrenous_model::Clock;
+use entrenous_protocol::{event::EntryAppended, live::UserNotice};
 use entrenous_runtime::Shutdown;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{sync::mpsc, time::Instant};
+use uuid::Uuid;
 
-use super::{Publication, Publisher};
+use super::{Incarnation, Publication, events, live};
 use crate::{
-    error::RequestError,
+    domain::{
+        rounds::halves,
+        sweep::{Outcome, Pass, Step, Sweep},
+    },
+    error::is_away,
     metrics::Metrics,
     store::{
-        entries,
-        feed::{self, Claimed},
+        devices,
+        feed::{self, ClaimedRow, FeedRow, Mark, Plane},
+        feed_entries::{self, FedEntry, OfRow},
     },
 };
 
-/// Between two sweeps.
-const INTERVAL: Duration = Duration::from_secs(3);
-/// Rows are left to whoever wrote them for so long.
-const AGE_SECONDS: i32 = 5;
-/// How long a claim lasts at least.
-const LEASE_SECONDS: i32 = 30;
-/// Rows claimed at once.
-const ROWS_MAX: i64 = 64;
-/// A row is seen when its transaction has committed, which may be so much later than the time that it carries.
-const LATE_MAX: TimeDelta = TimeDelta::seconds(20);
+/// Age at which a row without a mark is swept: longer than its own publication takes (a round trip, an ack, the interval
+/// between two statements of marks), unless that has failed.
+const SETTLED: Duration = Duration::from_secs(5);
+/// For how long a claimed row is nobody else's, at least. A sweeper that dies keeps it from others for so long.
+const LEASE: Duration = Duration::from_secs(15);
+/// For how long a row that cannot be published is left alone, at most.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// How long publishing what was claimed may take; less than the lease.
+const PUBLISH_MAX: Duration = Duration::from_secs(10);
+/// Rows whose entries are read at once, with their content: at most about 4 MiB each.
+const READ_ROWS: usize = 16;
+/// What the database's clock may differ from ours.
+const SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// Sweeps until the stop.
-pub(crate) struct Sweeper {
-    bus: Bus,
-    database: Database,
-    publisher: Publisher,
-    clock: std::sync::Arc<dyn Clock>,
-    metrics: Metrics,
-    /// Everything before has its marks.
-    marked_until: DateTime<Utc>,
+type Outcomes = Vec<(FeedRow, Outcome)>;
+
+/// What the sweepers of both planes need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Means {
+    pub(super) bus: Bus,
+    pub(super) database: Database,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) incarnation: Incarnation,
+    pub(super) marks: mpsc::Sender<Mark>,
+    pub(super) metrics: Metrics,
+    /// How long after its time a row may become visible, at most.
+    pub(super) late_max: Duration,
+}
+
+/// Where rows go; made when it is first needed. Frames have a connection of their own, so that sweeping much never delays
+/// those that are published now.
+enum Target {
+    Live(Option<LivePublisher>),
+    Event(Option<EventPublisher>),
+}
+
+/// Sweeps one plane.
+pub(super) struct Sweeper {
+    means: Means,
+    plane: Plane,
+    target: Target,
+    sweep: Sweep<FeedRow>,
 }
 
 impl Sweeper {
-    pub(crate) fn new(
-        bus: Bus,
-        database: Database,
-        publisher: Publisher,
-        clock: std::sync::Arc<dyn Clock>,
-        metrics: Metrics,
-    ) -> Self {
-        // The first sweep looks at everything that is there.
-        Self { bus, database, publisher, clock, metrics, marked_until: DateTime::UNIX_EPOCH }
+    pub(super) fn new(means: Means, plane: Plane) -> Self {
+        let late = means.clock.now().as_datetime() - means.late_max - SKEW_MAX;
+        let target = match plane {
+            Plane::Live => Target::Live(None),
+            Plane::Event => Target::Event(None),
+        };
+        let late = FeedRow { created_at: late, batch_id: Uuid::nil() };
+        Self { means, plane, target, sweep: Sweep::new(Instant::now(), late) }
     }
 
-    pub(crate) async fn run(mut self, stop: Shutdown) {
-        loop {
-            // Not all replicas at the same moment.
-            let pause = INTERVAL.mul_f64(rand::random_range(0.5..1.5));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = stop.triggered() => return,
+    /// Until the stop. What is under way then is left to others, once its lease has ended.
+    pub(super) async fn run(mut self, stop: Shutdown) {
+        let sweeping = async {
+            loop {
+                self.step().await;
+                self.report();
             }
-            if !self.bus.state().is_connected() {
-                continue;
+        };
+        tokio::select! {
+            () = stop.triggered() => {}
+            () = sweeping => {}
+        }
+    }
+
+    async fn step(&mut self) {
+        let done = match self.sweep.next(Instant::now()) {
+            Step::Sleep(until) => {
+                tokio::time::sleep_until(until).await;
+                return;
             }
-            tokio::select! {
-                swept = self.sweep() => {
-                    if let Err(error) = swept {
-                        tracing::debug!(%error, "the feed was not swept");
-                    }
+            Step::Scan(pass, after) => self.scan(pass, after).await,
+            Step::Claim(rows) => self.claim(rows).await,
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, plane = self.plane.name(), "the feed was not swept");
+            self.sweep.database_failed(Instant::now());
+        }
+    }
+
+    async fn scan(&mut self, pass: Pass, after: Option<FeedRow>) -> Result<(), DbError> {
+        let age = match pass {
+            Pass::Early => SETTLED,
+            Pass::Late => SETTLED.max(self.means.late_max),
+        };
+        let start = Instant::now();
+        let mut connection = self.means.database.get().await?;
+        let scanned = feed::scan(&mut connection, self.plane, after, age).await?;
+        self.means.metrics.statement("scan_feed", start.elapsed());
+        self.sweep.scanned(pass, scanned, Instant::now());
+        Ok(())
+    }
+
+    async fn claim(&mut self, rows: Vec<FeedRow>) -> Result<(), DbError> {
+        let start = Instant::now();
+        let mut connection = self.means.database.get().await?;
+        let (found, claimed) = feed::claim(&mut connection, self.plane, &rows, LEASE, WAIT_MAX).await?;
+        self.means.metrics.statement("claim_feed", start.elapsed());
+        self.sweep.looked_at(&rows, &found, Instant::now());
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        // Not held while a plane is waited for: others need it.
+        drop(connection);
+        let publishing = self.publish(claimed.clone());
+        let outcomes = match tokio::time::timeout(PUBLISH_MAX, publishing).await {
+            Ok(outcomes) => outcomes?,
+            Err(_) => all(&claimed, Outcome::PlaneAway),
+        };
+        self.conclude(outcomes).await
+    }
+
+    async fn conclude(&mut self, outcomes: Outcomes) -> Result<(), DbError> {
+        self.sweep.published(&outcomes, Instant::now());
+        let of = |wanted: Outcome| {
+            let rows = outcomes.iter().filter(move |(_, outcome)| *outcome == wanted);
+            rows.map(|(row, _)| *row).collect::<Vec<_>>()
+        };
+        let (published, untaken) = (of(Outcome::Published), of(Outcome::PlaneAway));
+        let metrics = self.means.metrics;
+        metrics.rows_swept(self.plane.name(), "published", published.len());
+        metrics.rows_swept(self.plane.name(), "failed", outcomes.len() - published.len());
+        let is_event = self.plane == Plane::Event;
+        for row in published {
+            // Ends after us.
+            let _ = self.means.marks.send(Mark { row, live: !is_event, event: is_event }).await;
+        }
+        // It was not their fault: the plane is left alone, not they.
+        if !untaken.is_empty() {
+            feed::release(&mut *self.means.database.get().await?, &untaken).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, rows: Vec<ClaimedRow>) -> Result<Outcomes, DbError> {
+        let now = self.means.clock.now().as_datetime();
+        let database = &self.means.database;
+        match &mut self.target {
+            Target::Live(target) => {
+                if self.means.incarnation.get() == 0 {
+                    self.means.incarnation.set(devices::read_incarnation(&mut *database.get().await?).await?);
                 }
-                () = stop.triggered() => return,
+                let publisher = match target {
+                    Some(publisher) => publisher,
+                    None => match self.means.bus.live_publisher().await {
+                        Ok(publisher) => target.insert(publisher),
+                        Err(error) => return Ok(untaken(&rows, &error)),
+                    },
+                };
+                publish_live(database, publisher, self.means.incarnation.get(), rows, now).await
+            }
+            Target::Event(target) => {
+                let publisher = match target {
+                    Some(publisher) => publisher,
+                    None => match self.means.bus.event_publisher().await {
+                        Ok(publisher) => target.insert(publisher),
+                        Err(error) => return Ok(untaken(&rows, &error)),
+                    },
+                };
+                publish_events(database, publisher, rows, now).await
             }
         }
     }
 
-    async fn sweep(&mut self) -> Result<(), RequestError> {
-        let mut connection = self.database.get().await?;
-        let (oldest, now) = feed::oldest_unmarked(&mut connection, self.marked_until, AGE_SECONDS).await?;
-        drop(connection);
-        let certain = now - TimeDelta::seconds(AGE_SECONDS.into()) - LATE_MAX;
-        self.marked_until = oldest.unwrap_or(certain).min(certain).max(self.marked_until);
-        self.metrics.feed_waits(oldest.map_or(TimeDelta::zero(), |oldest| now - oldest));
-        while oldest.is_some() {
-            // Without JetStream one row is enough to find out when it is back.
-            let rows_max = if self.publisher.takes_events() { ROWS_MAX } else { 1 };
-            let mut connection = self.database.get().await?;
-            let claim = feed::claim(&mut connection, self.marked_until, (AGE_SECONDS, LEASE_SECONDS), rows_max);
-            let rows = claim.await?;
-            drop(connection);
-            for row in &rows {
-                self.publish(row).await?;
-            }
-            self.metrics.feed_swept(rows.len());
-            if i64::try_from(rows.len()).unwrap_or(0) < ROWS_MAX {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn publish(&self, row: &Claimed) -> Result<(), RequestError> {
-        let mut publication = Publication::of_row(row.row());
-        let mut countables = self.countables(row).await?;
-        let mut ranges: Vec<Range> = row.ranges().map(range).collect();
-        while !ranges.is_empty() {
-            ranges = self.read(&ranges, row, &mut countables, &mut publication).await?;
-        }
-        if row.live_done {
-            publication.frames.clear();
-        }
-        if row.event_done {
-            publication.events.clear();
-        }
-        self.publisher.publish(publication);
-        Ok(())
-    }
-
-    /// Reads what fits, and gives what is left to read. A conversation that is gone has nothing to tell.
-    async fn read(
-        &self,
-        ranges: &[Range],
-        row: &Claimed,
-        countables: &mut Countables,
-        publication: &mut Publication,
-    ) -> Result<Vec<Range>, RequestError> {
-        let request = ReadRangesRequest { reader: None, ranges: ranges.to_vec(), bytes_max: usize::MAX };
-        let mut connection = self.database.get().await?;
-        let rows = entries::read_ranges(&mut connection, &request).await?;
-        drop(connection);
-        let now = self.clock.now().as_datetime();
-        let mut left: HashMap<ConversationId, Range> = HashMap::new();
-        for read in rows {
-            let place = usize::try_from(read.range.place - 1).unwrap_or(usize::MAX);
-            let Some(range) = ranges.get(place) else { continue };
-            let conversation = range.conversation_id;
-            let setting = read.range.setting(conversation)?;
-            let Some(entry) = read.entry.entry(conversation, now)?.filter(|_| read.range.fits) else { continue };
-            let countable_no = countables.remove(&(conversation, entry.seq)).unwrap_or_default();
-            publication.entry(&setting, &entry, 0, countable_no);
-            let last = row.ranges().find(|(id, ..)| *id == conversation).map_or(0, |(_, _, last)| last);
-            left.insert(conversation, between(conversation, entry.seq, last));
-        }
-        Ok(left.into_values().filter(|range| range.limit > 0).collect())
-    }
-
-    async fn countables(&self, row: &Claimed) -> Result<Countables, RequestError> {
-        let mut connection = self.database.get().await?;
-        Ok(entries::countables(&mut connection, row.ranges()).await?.into_iter().collect())
+    fn report(&self) {
+        let (oldest, rows) = self.sweep.waiting();
+        let age = oldest.and_then(|row| (self.means.clock.now().as_datetime() - row.created_at).to_std().ok());
+        self.means.metrics.rows_waiting(self.plane.name(), rows, age.unwrap_or_default());
     }
 }
 
-/// The number among countable messages that events carry.
-type Countables = HashMap<(ConversationId, u64), u64>;
-
-fn range((conversation_id, first, last): (ConversationId, u64, u64)) -> Range {
-    between(conversation_id, first.saturating_sub(1), last)
+fn all(rows: &[ClaimedRow], outcome: Outcome) -> Outcomes {
+    rows.iter().map(|row| (row.row, outcome)).collect()
 }
 
-fn between(conversation_id: ConversationId, after: u64, last: u64) -> Range {
-    Range { conversation_id, after, limit: u32::try_from(last.saturating_sub(after)).unwrap_or(u32::MAX) }
+fn untaken(rows: &[ClaimedRow], error: &BusError) -> Outcomes {
+    tracing::debug!(%error, "a plane is away");
+    all(rows, Outcome::PlaneAway)
+}
+
+/// Reads what rows name, as of now.
+type Read<T> = for<'a> fn(
+    &'a mut AsyncPgConnection,
+    &'a [ClaimedRow],
+    DateTime<Utc>,
+) -> BoxFuture<'a, diesel::QueryResult<Vec<OfRow<T>>>>;
+
+/// Reads what rows name; a row at which the database chokes is found by halving, and given none.
+async fn read<T>(
+    database: &Database,
+    rows: Vec<ClaimedRow>,
+    now: DateTime<Utc>,
+    read: Read<T>,
+) -> Result<Vec<(FeedRow, Option<Vec<T>>)>, DbError> {
+    let mut done = Vec::with_capacity(rows.len());
+    let mut parts = vec![rows];
+    let mut connection = database.get().await?;
+    while let Some(part) = parts.pop() {
+        match read(&mut connection, &part, now).await.map_err(DbError::Query) {
+            Ok(read) => done.extend(part.iter().map(|row| row.row).zip(read.into_iter().map(readable))),
+            Err(error) if is_away(&error) => return Err(error),
+            Err(error) => {
+                let row = part.first().map(|row| row.row);
+                match (halves(part), row) {
+                    (Some((first, second)), _) => parts.extend([second, first]),
+                    (None, Some(row)) => {
+                        unreadable(&error);
+                        done.push((row, None));
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+    Ok(done)
+}
+
+fn readable<T>(of_row: OfRow<T>) -> Option<Vec<T>> {
+    of_row.inspect_err(|error| unreadable(error)).ok()
+}
+
+fn unreadable(error: &dyn std::error::Error) {
+    tracing::error!(%error, "entries that the feed names cannot be read: not published");
+}
+
+/// Frames, a few rows at a time, each time proven by a round trip.
+async fn publish_live(
+    database: &Database,
+    publisher: &LivePublisher,
+    incarnation: u64,
+    mut rows: Vec<ClaimedRow>,
+    now: DateTime<Utc>,
+) -> Result<Outcomes, DbError> {
+    let mut outcomes = Outcomes::with_capacity(rows.len());
+    while !rows.is_empty() {
+        let later = rows.split_off(rows.len().min(READ_ROWS));
+        let portion = std::mem::replace(&mut rows, later);
+        let entries = read(database, portion, now, |connection, rows, now| {
+            feed_entries::read_entries(connection, rows, now).boxed()
+        });
+        let mut sent = Outcomes::new();
+        for (row, entries) in entries.await? {
+            let outcome = match entries {
+                Some(entries) => send(publisher, incarnation, row, entries).await,
+                None => Outcome::Unpublishable,
+            };
+            sent.push((row, outcome));
+        }
+        let is_proven =
+            publisher.fence().await.inspect_err(|error| tracing::debug!(%error, "frames are not known to have left"));
+        if is_proven.is_err() {
+            sent.iter_mut()
+                .filter(|(_, outcome)| *outcome == Outcome::Published)
+                .for_each(|(_, outcome)| *outcome = Outcome::PlaneAway);
+        }
+        outcomes.extend(sent);
+        if is_proven.is_err() {
+            outcomes.extend(all(&rows, Outcome::PlaneAway));
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn send(publisher: &LivePublisher, incarnation: u64, row: FeedRow, entries: Vec<FedEntry>) -> Outcome {
+    let mut publication = Publication::of_row(row);
+    for fed in entries {
+        let (conversation_id, kind) = (fed.setting.conversation_id, fed.setting.kind);
+        for user_id in fed.joined {
+            let notice = UserNotice::ConversationJoined { conversation_id, kind, joined_seq: fed.entry.seq };
+            publication.notice(user_id.into(), notice);
+        }
+        // No connection waits for it as its own any more.
+        publication.entry(&fed.setting, &fed.entry, 0, fed.countable_no);
+    }
+    outcome(live::send(publisher, incarnation, &publication).await)
+}
+
+/// Events, all at once: each awaits its own ack.
+async fn publish_events(
+    database: &Database,
+    publisher: &EventPublisher,
+    rows: Vec<ClaimedRow>,
+    now: DateTime<Utc>,
+) -> Result<Outcomes, DbError> {
+    let summaries =
+        read(database, rows, now, |connection, rows, _| feed_entries::read_summaries(connection, rows).boxed());
+    let publishing = summaries.await?.into_iter().map(|(row, summaries)| publish_event(publisher, row, summaries));
+    Ok(futures::future::join_all(publishing).await)
+}
+
+async fn publish_event(
+    publisher: &EventPublisher,
+    row: FeedRow,
+    summaries: Option<Vec<(EntryAppended, DateTime<Utc>)>>,
+) -> (FeedRow, Outcome) {
+    let outcome = match summaries {
+        // Archived since: nothing is left to be told.
+        Some(summaries) if summaries.is_empty() => Outcome::Published,
+        Some(summaries) => {
+            let events = summaries.into_iter().map(|(data, sent_at)| (data, sent_at.into())).collect();
+            outcome(events::publish(publisher, events::Events { row, events }).await)
+        }
+        None => Outcome::Unpublishable,
+    };
+    (row, outcome)
+}
+
+fn outcome(published: Result<(), BusError>) -> Outcome {
+    match published {
+        Ok(()) => Outcome::Published,
+        Err(error @ BusError::Encode(_)) => {
+            unreadable(&error);
+            Outcome::Unpublishable
+        }
+        Err(error) => {
+            tracing::debug!(%error, "what was swept was not taken");
+            Outcome::PlaneAway
+        }
+    }
 }

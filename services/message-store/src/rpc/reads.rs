@@ -1,4 +1,6 @@
-//! Methods `memberships` and `heads`.
+//! What gateways read: memberships, versions, heads, and what changed.
+
+use std::time::Duration;
 
 use entrenous_bus::Deadline;
 use entrenous_protocol::{
@@ -15,14 +17,6 @@ use crate::{
     store::{devices, feed, memberships},
 };
 
-/// Memberships in one answer, beyond those of its first user: about 2 MiB. A user alone fits up to some 40,000.
-const MEMBERSHIPS_IN_ANSWER_MAX: usize = 10_000;
-/// A feed row has the time at which its append had its locks; it is seen when that has committed. An append is ended by
-/// PostgreSQL after `DATABASE_STATEMENT_TIMEOUT_MS`, 10 s by default.
-const LATE_SECONDS_MAX: i64 = 20;
-/// Pairs of batch and conversation in one answer to `changed_since`; an answer of as many is about 2 MiB.
-const CHANGED_MAX: i64 = 25_000;
-
 pub(super) async fn memberships(
     context: Context,
     request: ReadMembershipsRequest,
@@ -32,17 +26,22 @@ pub(super) async fn memberships(
         return Err(Failure::invalid("devices", format!("must be at most {MEMBERSHIPS_MAX}")).into());
     }
     let mut connection = context.connection(deadline).await?;
-    let mut read = Vec::with_capacity(request.devices.len());
-    let mut size = 0;
-    for device in &request.devices {
-        let memberships = context.measured("memberships", memberships::read(&mut connection, device)).await?;
-        size += memberships.conversations.len() + memberships.left.len();
-        if size > MEMBERSHIPS_IN_ANSWER_MAX && !read.is_empty() {
-            break;
-        }
-        read.push(memberships);
-    }
-    Ok(read)
+    Ok(context.measured("memberships", memberships::read(&mut connection, &request.devices)).await?)
+}
+
+/// Looks back by what may have become visible late besides: a row gets its time before its transaction commits, so that at
+/// the moment when the caller was sure, rows of earlier times may still have been on their way, `late_max` at most; and the
+/// caller took its `age_ms` when it asked, not when it is answered.
+pub(super) async fn changed_since(
+    context: Context,
+    request: ChangedSinceRequest,
+    deadline: Deadline,
+) -> Result<ChangedSinceResponse, RequestError> {
+    let margin = context.late_max + super::REQUEST_MAX;
+    let age = Duration::from_millis(request.age_ms).saturating_add(margin);
+    let mut connection = context.connection(deadline).await?;
+    let heads = context.measured("changed_since", feed::changed_since(&mut connection, age)).await?;
+    Ok(heads.map_or(ChangedSinceResponse::Unknown, ChangedSinceResponse::Heads))
 }
 
 pub(super) async fn heads(
@@ -55,21 +54,6 @@ pub(super) async fn heads(
     }
     let mut connection = context.connection(deadline).await?;
     Ok(context.measured("heads", memberships::heads(&mut connection, &request.conversation_ids)).await?)
-}
-
-pub(super) async fn changed_since(
-    context: Context,
-    request: ChangedSinceRequest,
-    deadline: Deadline,
-) -> Result<ChangedSinceResponse, RequestError> {
-    let age_seconds = i64::try_from(request.age_ms / 1_000).unwrap_or(i64::MAX).saturating_add(LATE_SECONDS_MAX);
-    if age_seconds > i64::from(feed::KEPT_SECONDS) {
-        return Ok(ChangedSinceResponse::Unknown);
-    }
-    let mut connection = context.connection(deadline).await?;
-    let changed = feed::changed_since(&mut connection, age_seconds, CHANGED_MAX);
-    let changed = context.measured("changed_since", changed).await?;
-    Ok(changed.map_or(ChangedSinceResponse::Unknown, ChangedSinceResponse::Heads))
 }
 
 pub(super) async fn check_connections(

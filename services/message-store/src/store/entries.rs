@@ -284,37 +284,6 @@ pub(crate) async fn read_ranges(
     statement.load(connection).await
 }
 
-statement! {
-    /// The numbers among countable messages.
-    Countables {
-        conversation_ids: Array<SqlUuid> = Vec<Uuid>,
-        first_seqs: Array<BigInt> = Vec<i64>,
-        last_seqs: Array<BigInt> = Vec<i64>,
-    } -> (SqlUuid, BigInt, BigInt);
-    "SELECT l.conversation_id, l.seq, l.countable_no
-     FROM unnest({}, {}, {}) AS r (conversation_id, first_seq, last_seq),
-     LATERAL (
-         SELECT l.conversation_id, l.seq, l.countable_no FROM messaging.log l
-         WHERE l.conversation_id = r.conversation_id AND l.seq >= r.first_seq AND l.seq <= r.last_seq
-         ORDER BY l.seq
-     ) l",
-}
-
-/// The numbers among countable messages of entries in these ranges of seqs.
-pub(crate) async fn countables(
-    connection: &mut AsyncPgConnection,
-    ranges: impl Iterator<Item = (ConversationId, u64, u64)>,
-) -> diesel::QueryResult<Vec<((ConversationId, u64), u64)>> {
-    let mut statement = Countables { conversation_ids: Vec::new(), first_seqs: Vec::new(), last_seqs: Vec::new() };
-    for (conversation_id, first, last) in ranges {
-        statement.conversation_ids.push(conversation_id.as_uuid());
-        statement.first_seqs.push(to_i64(first));
-        statement.last_seqs.push(to_i64(last));
-    }
-    let rows: Vec<(Uuid, i64, i64)> = statement.load(connection).await?;
-    Ok(rows.into_iter().map(|(id, seq, no)| ((id.into(), to_u64(seq)), to_u64(no))).collect())
-}
-
 /// What history shows of a message beside its entry.
 macro_rules! history_columns {
     () => {

@@ -10,52 +10,35 @@ use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
     entry::{ConversationKind, Role},
     rest::Member,
-    rpc::store::{Attaching, Head, Membership, Memberships},
+    rpc::store::{Head, Membership, Memberships, SyncingDevice},
 };
 use uuid::Uuid;
 
 use super::{devices::made_at, parse, statement, to_u64};
 
+/// Rows of memberships in one answer, at most, but for the first user's: each is at most 222 bytes in JSON with seqs below
+/// 2^53, so that an answer stays below 2 MiB.
+const ROWS_MAX: i64 = 9_000;
+
 statement! {
-    /// One row at least, for the version. The device's start is the head when it was added: found in the log by time, since
-    /// times grow with seqs. Entries of the same millisecond count as later: better one twice than one never.
+    /// See `messaging.read_memberships`.
     ReadMemberships {
-        user_id: SqlUuid = Uuid,
-        device_id: SqlUuid = Uuid,
-        device_made_at: Nullable<Timestamptz> = Option<DateTime<Utc>>,
+        user_ids: Array<SqlUuid> = Vec<Uuid>,
+        device_ids: Array<SqlUuid> = Vec<Uuid>,
+        made_ats: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
+        have_cursors: Array<Bool> = Vec<bool>,
+        rows_max: BigInt = i64,
     } -> (
-        BigInt, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
+        BigInt, BigInt, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<Bool>,
     );
-    "SELECT v.version, x.conversation_id, x.kind, x.left_seq, x.readable_from, x.first_seq, x.last_seq, x.start_seq,
-            EXISTS (SELECT FROM messaging.mentions n
-                    WHERE n.user_id = $1 AND n.conversation_id = x.conversation_id AND n.seq > x.start_seq)
-     FROM (
-         SELECT coalesce((SELECT membership_version FROM messaging.user_versions WHERE user_id = {}), 0) AS version,
-                date_trunc('milliseconds', coalesce(
-                    (SELECT added_at FROM messaging.devices WHERE device_id = {}), {})) AS added_at
-     ) v
-     LEFT JOIN LATERAL (
-         SELECT m.conversation_id, c.kind, m.left_seq, h.first_seq, h.last_seq,
-                greatest(h.first_seq, CASE WHEN c.history_visible THEN 1 ELSE m.joined_seq END) AS readable_from,
-                CASE
-                    WHEN m.left_seq IS NOT NULL THEN m.left_seq
-                    WHEN v.added_at IS NULL THEN greatest(h.last_seq, m.joined_seq - 1)
-                    WHEN m.joined_at >= v.added_at THEN m.joined_seq - 1
-                    WHEN h.last_entry_at IS NULL OR h.last_entry_at < v.added_at THEN greatest(h.last_seq, m.joined_seq - 1)
-                    ELSE greatest(m.joined_seq - 1,
-                        messaging.seq_at(m.conversation_id, greatest(h.first_seq, m.joined_seq), h.last_seq, v.added_at))
-                END AS start_seq
-         FROM messaging.members m
-         JOIN messaging.conversations c ON c.id = m.conversation_id AND c.is_active
-         JOIN messaging.heads h ON h.conversation_id = m.conversation_id
-         WHERE m.user_id = $1 AND (m.left_seq IS NULL OR m.left_at > now() - interval '30 days')
-     ) x ON true
-     ORDER BY x.conversation_id",
+    "SELECT * FROM messaging.read_memberships({}, {}, {}, {}, {})",
 }
 
 #[derive(Queryable)]
 struct MembershipRow {
+    /// Counted from 1.
+    place: i64,
     version: i64,
     conversation_id: Option<Uuid>,
     kind: Option<String>,
@@ -84,31 +67,43 @@ statement! {
     "SELECT conversation_id, last_seq FROM messaging.heads WHERE conversation_id = ANY ({})",
 }
 
-/// All that a `sync` needs to know of a user, on one snapshot.
-pub(crate) async fn read(connection: &mut AsyncPgConnection, request: &Attaching) -> diesel::QueryResult<Memberships> {
+/// All that a `sync` needs to know of the first of these users, as many as fit into an answer, on one snapshot.
+pub(crate) async fn read(
+    connection: &mut AsyncPgConnection,
+    devices: &[SyncingDevice],
+) -> diesel::QueryResult<Vec<Memberships>> {
     let statement = ReadMemberships {
-        user_id: request.user_id.as_uuid(),
-        device_id: request.device_id.as_uuid(),
-        device_made_at: made_at(request.device_id),
+        user_ids: devices.iter().map(|device| device.user_id.as_uuid()).collect(),
+        device_ids: devices.iter().map(|device| device.device_id.as_uuid()).collect(),
+        made_ats: devices.iter().map(|device| made_at(device.device_id)).collect(),
+        have_cursors: devices.iter().map(|device| device.has_cursors).collect(),
+        rows_max: ROWS_MAX,
     };
     let rows: Vec<MembershipRow> = statement.load(connection).await?;
-    let mut memberships =
-        Memberships { membership_version: 0, conversations: Vec::with_capacity(rows.len()), left: Vec::new() };
-    for row in rows {
-        memberships.membership_version = to_u64(row.version);
-        let (Some(conversation_id), left_seq) = (row.conversation_id.map(ConversationId::from), row.left_seq) else {
-            continue;
+    // Sorted by place, and each place has a row.
+    let mut all = Vec::with_capacity(devices.len());
+    for users in rows.chunk_by(|one, other| one.place == other.place) {
+        let mut memberships = Memberships {
+            membership_version: users.first().map(|row| to_u64(row.version)).unwrap_or_default(),
+            conversations: Vec::with_capacity(users.len()),
+            left: Vec::new(),
         };
-        match left_seq {
-            Some(left_seq) => memberships.left.push((conversation_id, to_u64(left_seq))),
-            None => memberships.conversations.push(row.membership(conversation_id)?),
+        for row in users {
+            let Some(conversation_id) = row.conversation_id.map(ConversationId::from) else {
+                continue;
+            };
+            match row.left_seq {
+                Some(left_seq) => memberships.left.push((conversation_id, to_u64(left_seq))),
+                None => memberships.conversations.push(row.membership(conversation_id)?),
+            }
         }
+        all.push(memberships);
     }
-    Ok(memberships)
+    Ok(all)
 }
 
 impl MembershipRow {
-    fn membership(self, conversation_id: ConversationId) -> diesel::QueryResult<Membership> {
+    fn membership(&self, conversation_id: ConversationId) -> diesel::QueryResult<Membership> {
         let number = |column: Option<i64>| to_u64(column.unwrap_or_default());
         Ok(Membership {
             conversation_id,

@@ -4,7 +4,7 @@ use diesel_async::SimpleAsyncConnection;
 use entrenous_model::IdGenerator;
 use entrenous_protocol::{
     Code,
-    rpc::store::{Append, AppendRequest, AppendResult, Attaching, ReadMemberships, ReadMembershipsRequest},
+    rpc::store::{Append, AppendRequest, AppendResult, ReadMemberships, ReadMembershipsRequest, SyncingDevice},
 };
 use entrenous_test_support::wait_for;
 
@@ -50,7 +50,9 @@ async fn reads_that_wait_leave_connections_to_sends() {
     let mut blocker = connect(&fixture.postgres).await;
     blocker.batch_execute("BEGIN; LOCK TABLE messaging.mentions IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let waiting = |device| {
-        let request = ReadMembershipsRequest { devices: vec![Attaching { user_id: user(1), device_id: device }] };
+        let request = ReadMembershipsRequest {
+            devices: vec![SyncingDevice { user_id: user(1), device_id: device, has_cursors: false }],
+        };
         let gateway = fixture.gateway.clone();
         tokio::spawn(async move { gateway.call::<ReadMemberships>(&request, ANSWER_MAX).await })
     };

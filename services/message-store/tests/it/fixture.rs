@@ -68,10 +68,15 @@ impl Fixture {
 
     /// With one replica and identity, on a nats-server on which everybody may hear everything.
     pub(crate) async fn start_open() -> (Self, Replica) {
-        let fixture = Self::on(TestNats::start().await.unwrap()).await;
+        let fixture = Self::open().await;
         fixture.serve_identity().await;
         let replica = fixture.replica().await;
         (fixture, replica)
+    }
+
+    /// On a nats-server on which everybody may hear everything; nobody is there yet.
+    pub(crate) async fn open() -> Self {
+        Self::on(TestNats::start().await.unwrap()).await
     }
 
     pub(crate) async fn without_identity() -> Self {
@@ -92,6 +97,15 @@ impl Fixture {
 
     /// Starts a replica and waits until it is ready.
     pub(crate) async fn replica(&self) -> Replica {
+        Self::serve(self.build().await).await
+    }
+
+    /// A replica that does nothing more after each commit.
+    pub(crate) async fn dying_replica(&self) -> Replica {
+        Self::serve(self.build().await.dying_after_commits()).await
+    }
+
+    async fn build(&self) -> Service {
         let pairs = [
             ("DATABASE_URL", self.postgres.url()),
             ("DATABASE_CONNECTIONS_MAX", "8".to_owned()),
@@ -104,7 +118,10 @@ impl Fixture {
         ];
         let config: Config =
             entrenous_config::from_pairs(&pairs.map(|(name, value)| (name.to_owned(), value))).unwrap();
-        let service = Service::build(&config).await.unwrap();
+        Service::build(&config).await.unwrap()
+    }
+
+    async fn serve(service: Service) -> Replica {
         let (readiness, shutdown) = (service.readiness(), Shutdown::new());
         let task = tokio::spawn(service.serve(shutdown.clone()));
         let replica = Replica { readiness, shutdown, task };

@@ -4,6 +4,7 @@
 mod append;
 mod conversations;
 mod faults;
+mod feed;
 mod fixture;
 mod function;
 mod function_faults;
@@ -12,5 +13,5 @@ mod migrations;
 mod plans;
 mod published;
 mod reads;
-mod sweeper;
+mod sweeping;
 mod sync;

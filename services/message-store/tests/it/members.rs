@@ -6,7 +6,7 @@ use entrenous_protocol::{
         MemberChange::{Added, Created, Left, Removed},
         Role,
     },
-    rpc::store::{AppendResult, Attaching, ReadMemberships, ReadMembershipsRequest},
+    rpc::store::{AppendResult, ReadMemberships, ReadMembershipsRequest, SyncingDevice},
 };
 use tokio::task::JoinSet;
 
@@ -112,7 +112,9 @@ async fn changes_and_messages_share_one_order() {
     tokio::join!(sending, changing);
     let log = fixture.log(None, group).await;
     assert!(seqs(&log).into_iter().eq(1..=151), "{:?}", seqs(&log));
-    let request = ReadMembershipsRequest { devices: vec![Attaching { user_id: user(3), device_id: device(3) }] };
+    let request = ReadMembershipsRequest {
+        devices: vec![SyncingDevice { user_id: user(3), device_id: device(3), has_cursors: false }],
+    };
     assert_eq!(fixture.call::<ReadMemberships>(&request).await.unwrap()[0].membership_version, 50);
     second.stop().await;
     replica.stop().await;

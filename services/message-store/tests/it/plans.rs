@@ -3,8 +3,9 @@
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use entrenous_protocol::rpc::store::{
-    Attaching, ConversationRequest, GetConversation, History, HistoryPosition, HistoryRequest, ListConversations,
-    ListConversationsRequest, ReadMemberships, ReadMembershipsRequest,
+    Attaching, CheckConnections, CheckConnectionsRequest, ConversationRequest, GetConversation, History,
+    HistoryPosition, HistoryRequest, ListConversations, ListConversationsRequest, ReadMemberships,
+    ReadMembershipsRequest, SyncingDevice,
 };
 
 use entrenous_test_support::wait_for;
@@ -37,8 +38,13 @@ async fn no_hot_statement_reads_a_whole_table() {
         let request =
             HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 50 };
         fixture.call::<History>(&request).await.unwrap();
-        let request = ReadMembershipsRequest { devices: vec![Attaching { user_id: user(1), device_id: device(1) }] };
+        let syncing =
+            |number, has_cursors| SyncingDevice { user_id: user(number), device_id: device(number), has_cursors };
+        let request = ReadMembershipsRequest { devices: vec![syncing(1, false), syncing(2, true), syncing(9, false)] };
         fixture.call::<ReadMemberships>(&request).await.unwrap();
+        let attaching = |number| Attaching { user_id: user(number), device_id: device(number) };
+        let request = CheckConnectionsRequest { connections: vec![attaching(1), attaching(2), attaching(9)] };
+        fixture.call::<CheckConnections>(&request).await.unwrap();
         let request = ListConversationsRequest { caller: user(1), cursor: None, limit: 20 };
         fixture.call::<ListConversations>(&request).await.unwrap();
         let request = ConversationRequest { caller: user(1), conversation_id: group };

@@ -1,14 +1,16 @@
 //! Methods `memberships`, `attach` and `add_device`.
 
+use diesel_async::SimpleAsyncConnection;
 use entrenous_model::{DeviceId, IdGenerator};
 use entrenous_protocol::rpc::store::{
-    AddDevice, AddDeviceRequest, Attach, AttachRequest, Attaching, Memberships, ReadMemberships, ReadMembershipsRequest,
+    AddDevice, AddDeviceRequest, Attach, AttachRequest, Attaching, MEMBERSHIPS_MAX, Memberships, ReadMemberships,
+    ReadMembershipsRequest, SyncingDevice,
 };
 
-use crate::fixture::{Fixture, into, new_message, sealed, to, user};
+use crate::fixture::{Fixture, connect, device, into, new_message, sealed, to, user};
 
 async fn memberships(fixture: &Fixture, number: u128, device_id: DeviceId) -> Memberships {
-    let request = ReadMembershipsRequest { devices: vec![attaching(number, device_id)] };
+    let request = ReadMembershipsRequest { devices: vec![syncing(number, device_id, false)] };
     fixture.call::<ReadMemberships>(&request).await.unwrap().remove(0)
 }
 
@@ -22,6 +24,10 @@ fn later_device() -> DeviceId {
             return device;
         }
     }
+}
+
+fn syncing(number: u128, device_id: DeviceId, has_cursors: bool) -> SyncingDevice {
+    SyncingDevice { user_id: user(number), device_id, has_cursors }
 }
 
 fn attaching(number: u128, device_id: DeviceId) -> Attaching {
@@ -57,6 +63,13 @@ async fn a_device_begins_where_the_head_was_when_it_was_added() {
     assert_eq!(start(quiet.conversation_id), (1, 1, 1));
     assert_eq!(start(young), (0, 2, 1));
     assert_eq!(known.membership_version, 3);
+    // Without a search: the least that it can be, and where none is needed the same.
+    let request = ReadMembershipsRequest { devices: vec![syncing(2, device, true)] };
+    let quick = fixture.call::<ReadMemberships>(&request).await.unwrap().remove(0);
+    for (one, quick) in known.conversations.iter().zip(&quick.conversations) {
+        let start = if one.conversation_id == old { 0 } else { one.device_start_seq };
+        assert_eq!((quick.conversation_id, quick.device_start_seq), (one.conversation_id, start));
+    }
     // The device that nobody has told of: the moment in its id, which is now.
     let unknown = memberships(&fixture, 2, later_device()).await;
     assert!(unknown.conversations.iter().all(|membership| membership.device_start_seq == membership.last_seq));
@@ -100,26 +113,49 @@ async fn connections_are_counted_by_device() {
     replica.stop().await;
 }
 
+/// Many users at once; one with so many conversations that the answer ends there.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_bounded_and_gives_one_user_at_least() {
+async fn many_users_are_read_at_once_as_far_as_they_fit() {
     let (fixture, replica) = Fixture::start().await;
-    let mut connection = crate::fixture::connect(&fixture.postgres).await;
-    // Users 1 and 2 have six thousand conversations each, user 3 has none.
-    let many = "INSERT INTO messaging.conversations (id, kind, max_members, member_count, created_by)
-                SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'group', 10, 2,
-                       '00000000-0000-0000-0000-000000000001' FROM generate_series(1, 6000) n;
-                INSERT INTO messaging.heads (conversation_id) SELECT id FROM messaging.conversations;
-                INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at)
-                SELECT c.id, ('00000000-0000-0000-0000-00000000000' || u)::uuid, 'member', 1, now()
-                FROM messaging.conversations c, generate_series(1, 2) u";
-    diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, many).await.unwrap();
-    let devices = [1, 2, 3].map(|number| attaching(number, IdGenerator.next())).to_vec();
-    let ask = async |devices: &[Attaching]| {
-        let request = ReadMembershipsRequest { devices: devices.to_vec() };
-        let read = fixture.call::<ReadMemberships>(&request).await.unwrap();
-        read.iter().map(|memberships| memberships.conversations.len()).collect::<Vec<_>>()
+    let shared = fixture.group(&[1, 2]).await.id;
+    fixture.send(into(shared, 1, sealed("a"))).await;
+    let mut connection = connect(&fixture.postgres).await;
+    connection.batch_execute(BIG).await.unwrap();
+    let read = async |numbers: &[u128]| {
+        let devices = numbers.iter().map(|number| syncing(*number, device(*number), false)).collect();
+        fixture.call::<ReadMemberships>(&ReadMembershipsRequest { devices }).await
     };
-    assert_eq!(ask(&devices).await, [6_000], "the others are asked for again");
-    assert_eq!(ask(&devices[1..]).await, [6_000, 0]);
+    let shape = |all: &[Memberships]| {
+        all.iter().map(|one| (one.membership_version, one.conversations.len())).collect::<Vec<_>>()
+    };
+    let (small, big, none) = ((1, 1), (3_000, 3_000), (0, 0));
+    let all = read(&[1, 9, 100, 2, 1]).await.unwrap();
+    assert_eq!(shape(&all), [small, none, big, small, small]);
+    assert!(all[2].conversations.is_sorted_by_key(|one| one.conversation_id));
+    // Three of 3,000 do not fit beside each other, and one answer is below the bound of 2 MiB.
+    let all = read(&[1, 100, 2, 100, 2, 100, 1]).await.unwrap();
+    assert_eq!(shape(&all), [small, big, small, big, small]);
+    assert!(serde_json::to_vec(&all).unwrap().len() < 2 << 20);
+    // The first is given however many it has.
+    let huge = read(&[101, 1]).await.unwrap();
+    assert_eq!(shape(&huge), [(1, 12_000)]);
+    let one_by_one = read(&[2]).await.unwrap();
+    assert_eq!(one_by_one[0].conversations, read(&[1, 2]).await.unwrap()[1].conversations);
+    assert!(read(&[]).await.unwrap().is_empty());
+    assert_eq!(read(&[9; MEMBERSHIPS_MAX]).await.unwrap().len(), MEMBERSHIPS_MAX);
+    read(&[9; MEMBERSHIPS_MAX + 1]).await.unwrap_err();
     replica.stop().await;
 }
+
+/// User 100 has 3,000 conversations, user 101 has 12,000.
+const BIG: &str = "
+    INSERT INTO messaging.conversations (id, kind, max_members, member_count, created_by)
+    SELECT md5('big' || n)::uuid, 'group', 10, 2, gen_random_uuid() FROM generate_series(1, 12000) n;
+    INSERT INTO messaging.heads (conversation_id, last_seq, last_entry_at)
+    SELECT md5('big' || n)::uuid, 9007199254740991, now() - interval '1 year' FROM generate_series(1, 12000) n;
+    INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at)
+    SELECT md5('big' || n)::uuid, lpad(to_hex(u), 32, '0')::uuid, 'member', 9007199254740900, now() - interval '1 year'
+    FROM generate_series(1, 12000) n, generate_series(100, 101) u WHERE u = 101 OR n <= 3000;
+    INSERT INTO messaging.user_versions VALUES ('00000000-0000-0000-0000-000000000064', 3000),
+        ('00000000-0000-0000-0000-000000000065', 1);
+";
