@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/nats-permissions.md");
+    const DOCUMENT: &str = "../../docs/nats-permissions.md";
     const BEGIN: &str = "<!-- generated: make generate -->\n";
     const END: &str = "<!-- end of the generated part -->\n";
 

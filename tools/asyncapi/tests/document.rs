@@ -21,7 +21,7 @@ use entrenous_protocol::{
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/asyncapi.json");
+const PATH: &str = "../../docs/asyncapi.json";
 const META_SCHEMA: &str = include_str!("data/asyncapi-3.0.0.json");
 const CLIENT_FRAMES: &str = include_str!("../../../libs/protocol/tests/data/client-frames.json");
 const FRAME_SOURCE: &str = include_str!("../../../libs/protocol/src/frame.rs");

@@ -219,11 +219,11 @@ mod tests {
 
     #[test]
     fn generated_deployment_file_is_up_to_date() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nats/nats.conf");
+        let path = Path::new("../../deploy/nats/nats.conf");
         if std::env::var_os("UPDATE_GENERATED").is_some() {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, deployment_config()).unwrap();
+            std::fs::write(path, deployment_config()).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), deployment_config(), "run make generate");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), deployment_config(), "run make generate");
     }
 }
