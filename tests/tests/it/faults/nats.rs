@@ -1,9 +1,13 @@
 //! NATS is away: for one gateway alone, for everybody, for a moment or for good; with its streams or without.
 
-use entrenous_client::{ConnectError, Target, frame::Body};
+use std::{cell::Cell, time::Duration};
+
+use entrenous_client::{ConnectError, Connection, SyncStart, Target, frame::Body};
+use entrenous_model::ConversationId;
+use entrenous_system_tests::{Node, Person};
 
 use super::{Scene, connect_at, next_digest, until_degraded, until_restored};
-use crate::support::{close_code, live, next, next_entry, text, until};
+use crate::support::{close_code, group, live, next, next_entry, text, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_cut_off_says_so_and_misses_nothing() {
@@ -94,4 +98,97 @@ async fn a_broker_that_dies_and_comes_back_empty_costs_nothing() {
     }
     assert_eq!(seqs, (2..=7).collect::<Vec<_>>(), "each once, in the order in which they were sent");
     scene.expect_up_to(&mut at_alice, 1, 7).await;
+}
+
+/// Cuts of one, five and thirty seconds, each at a gateway of its own, with the patience of production, while somebody
+/// talks elsewhere: everybody has everything in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_of_one_five_and_thirty_seconds_cost_nothing() {
+    let patience = [("DEGRADED_AFTER_MS", "3000"), ("CUT_OFF_AFTER_MS", "15000")];
+    let scene = Scene::with(&patience).await;
+    let (five, thirty) = tokio::join!(scene.cluster.gateway(&patience), scene.cluster.gateway(&patience));
+    let (five, thirty) = (five.unwrap(), thirty.unwrap());
+    let carol = Person::new(&scene.near.url(), "carol").await.unwrap();
+    let dora = Person::new(&scene.near.url(), "dora").await.unwrap();
+    let room = group(&scene.bob, &[&scene.alice, &carol, &dora]).await;
+    let mut at_alice = Heard::at(&scene.near, &scene.alice, room, 0).await;
+    let mut at_carol = Heard::at(&five, &carol, room, 0).await;
+    let mut at_dora = Heard::at(&thirty, &dora, room, 0).await;
+
+    let (is_over, last) = (Cell::new(false), Cell::new(0));
+    let talking = async {
+        while !is_over.get() {
+            last.set(scene.bob.api.send_message(room, &text("on")).await.unwrap().seq);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let cutting = async {
+        tokio::join!(cut_for(&scene.near, 1), cut_for(&five, 5), cut_for(&thirty, 30), async {
+            assert!(at_carol.until(|body| matches!(body, Body::Degraded)).await, "told within the five seconds");
+            assert!(at_dora.until(|body| matches!(body, Body::Draining { .. })).await, "told within the thirty");
+            assert!(!at_dora.until(|_| false).await);
+            assert_eq!(at_dora.connection.end().and_then(|end| end.code), Some(1012));
+        });
+        is_over.set(true);
+    };
+    tokio::join!(talking, cutting);
+
+    thirty.wait_ready().await.unwrap();
+    let mut again = Heard::at(&thirty, &dora, room, at_dora.last).await;
+    for heard in [&mut at_alice, &mut at_carol, &mut again] {
+        heard.until_seq(last.get()).await;
+    }
+    assert!(at_carol.is_restored || at_carol.until(|body| matches!(body, Body::Restored)).await);
+}
+
+async fn cut_for(node: &Node, seconds: u64) {
+    node.nats.cut();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    node.nats.heal();
+}
+
+/// A connection on which one room's entries come without hole or repeat.
+struct Heard {
+    connection: Connection,
+    room: ConversationId,
+    last: u64,
+    is_restored: bool,
+}
+
+impl Heard {
+    async fn at(node: &Node, person: &Person, room: ConversationId, last: u64) -> Self {
+        let connection = connect_at(node, person).await.unwrap();
+        let start = SyncStart { cursors: [(room, last)].into(), ..SyncStart::default() };
+        connection.sync(&start).await.unwrap();
+        Self { connection, room, last, is_restored: false }
+    }
+
+    /// Takes frames until one is this; whether it came before the connection ended.
+    async fn until(&mut self, is_it: impl Fn(&Body) -> bool) -> bool {
+        let taking = async {
+            while let Some(frame) = self.connection.next().await {
+                match &frame.body {
+                    Body::Entry(entry) if entry.conversation_id == self.room => {
+                        assert_eq!(entry.seq, self.last + 1);
+                        self.last = entry.seq;
+                    }
+                    Body::Restored => self.is_restored = true,
+                    _ => {}
+                }
+                if is_it(&frame.body) {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(Duration::from_secs(60), taking).await.unwrap_or_else(|_| panic!("it never came"))
+    }
+
+    async fn until_seq(&mut self, seq: u64) {
+        if self.last < seq {
+            let is_last = |body: &Body| matches!(body, Body::Entry(entry) if entry.seq == seq);
+            assert!(self.until(is_last).await, "entry {seq}");
+        }
+        assert_eq!(self.last, seq);
+    }
 }
