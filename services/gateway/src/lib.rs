@@ -14,6 +14,7 @@ mod routes;
 mod sends;
 mod state;
 mod store;
+mod store_clock;
 mod tokens;
 mod worker;
 
@@ -83,8 +84,10 @@ impl Service {
         let live = bus.subscribe_live().await?;
         let tasks = Tasks::new();
         let late = Shutdown::new();
-        let sends = sends::Sends::start(&bus, &tasks, &late, config.sends_bytes_max, config.send_deadline());
-        let store = store::StoreReads::start(&bus, &tasks, &late);
+        let clock = Arc::default();
+        let bounds = (config.sends_bytes_max, config.send_deadline());
+        let sends = sends::Sends::start(&bus, &clock, &tasks, &late, bounds);
+        let store = store::StoreReads::start(&bus, &clock, &tasks, &late);
         let gateway = Arc::new(Gateway::new(bus, config, readiness, sends, store, tokens));
         Ok(Self { gateway, live, listener, admin, tasks, late })
     }

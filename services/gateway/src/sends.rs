@@ -8,7 +8,6 @@
 //! messages behind it, so that it holds up nobody else.
 
 mod partition;
-mod store_clock;
 
 use std::{
     sync::{
@@ -32,7 +31,7 @@ use tokio::{
 };
 use tracing::Span;
 
-use crate::worker::WorkerEvent;
+use crate::{store_clock::StoreClock, worker::WorkerEvent};
 
 /// Batches that may be under way at once: the order within one is strict.
 const PARTITIONS: u16 = 16;
@@ -90,13 +89,18 @@ pub struct Sends {
 
 impl Sends {
     /// Starts the partitions. They end when the last `Sends` is dropped or the stop is asked for and nothing waits.
-    pub fn start(bus: &Bus, tasks: &Tasks, shutdown: &Shutdown, bytes_max: usize, deadline: Duration) -> Self {
+    pub(crate) fn start(
+        bus: &Bus,
+        clock: &Arc<StoreClock>,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+        (bytes_max, deadline): (usize, Duration),
+    ) -> Self {
         let pending_bytes = Arc::new(AtomicUsize::new(0));
-        let clock = Arc::new(store_clock::StoreClock::default());
         let partitions = (0..PARTITIONS)
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-                let partition = partition::Partition::new(bus.clone(), Arc::clone(&clock), Arc::clone(&pending_bytes));
+                let partition = partition::Partition::new(bus.clone(), Arc::clone(clock), Arc::clone(&pending_bytes));
                 tasks.spawn(partition.run(receiver, shutdown.clone()));
                 sender
             })

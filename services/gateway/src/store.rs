@@ -1,16 +1,18 @@
 //! What every new connection asks the message store: gathered, so that a storm of reconnects is few requests.
 
+use std::sync::Arc;
+
 use entrenous_bus::Bus;
 use entrenous_protocol::{
-    Failure,
+    Code, Failure,
     rpc::store::{
-        ATTACH_MAX, Attach, AttachRequest, Attaching, MEMBERSHIPS_MAX, Memberships, ReadMemberships,
+        ATTACH_MAX, Attach, AttachRequest, AttachResponse, Attaching, MEMBERSHIPS_MAX, Memberships, ReadMemberships,
         ReadMembershipsRequest, SyncingDevice,
     },
 };
 use entrenous_runtime::{Shutdown, Tasks};
 
-use crate::{gather::Gather, state::CALL_MAX};
+use crate::{gather::Gather, state::CALL_MAX, store_clock::StoreClock};
 
 /// What the store says of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +29,11 @@ pub struct StoreReads {
 }
 
 impl StoreReads {
-    pub(crate) fn start(bus: &Bus, tasks: &Tasks, shutdown: &Shutdown) -> Self {
-        let attaching = bus.clone();
-        let attach =
-            Gather::start(tasks, shutdown, ATTACH_MAX, move |connections| attach(attaching.clone(), connections));
+    pub(crate) fn start(bus: &Bus, clock: &Arc<StoreClock>, tasks: &Tasks, shutdown: &Shutdown) -> Self {
+        let (attaching, clock) = (bus.clone(), Arc::clone(clock));
+        let attach = Gather::start(tasks, shutdown, ATTACH_MAX, move |connections| {
+            attach(attaching.clone(), Arc::clone(&clock), connections)
+        });
         let reading = bus.clone();
         let memberships = Gather::start(tasks, shutdown, MEMBERSHIPS_MAX, move |devices| {
             let bus = reading.clone();
@@ -60,8 +63,28 @@ impl StoreReads {
     }
 }
 
-async fn attach(bus: Bus, connections: Vec<Attaching>) -> Result<Vec<Attached>, Failure> {
-    let response = bus.call::<Attach>(&AttachRequest { connections }, CALL_MAX).await?;
+/// Asks twice, in half the time each. What was given up is not carried out later: its number would be the higher one, and
+/// close the connection that came of the second try.
+async fn attach(bus: Bus, clock: Arc<StoreClock>, connections: Vec<Attaching>) -> Result<Vec<Attached>, Failure> {
+    let mut request = AttachRequest { connections, not_after: clock.after(CALL_MAX / 2) };
+    let response = match try_attach(&bus, &clock, &request).await {
+        Err(failure) if failure.code == Code::Unavailable => {
+            request.not_after = clock.after(CALL_MAX / 2);
+            try_attach(&bus, &clock, &request).await?
+        }
+        answer => answer?,
+    };
     let attached = |connection_no| Attached { incarnation: response.incarnation, connection_no };
     Ok(response.connection_nos.into_iter().map(attached).collect())
+}
+
+async fn try_attach(bus: &Bus, clock: &StoreClock, request: &AttachRequest) -> Result<AttachResponse, Failure> {
+    let response = bus.call_once::<Attach>(request, CALL_MAX / 2).await?;
+    let Some(at) = response.at else {
+        // Told in time that it was too late: the clock is not what it seemed.
+        clock.forget();
+        return Err(Failure::unavailable("the message store's clock was set"));
+    };
+    clock.note(at);
+    Ok(response)
 }

@@ -64,3 +64,8 @@ pub(crate) fn is_away(error: &DbError) -> bool {
         _ => false,
     }
 }
+
+/// Whether the moment after which a caller no longer wants it had passed (EN001): nothing was written.
+pub(crate) fn is_late(error: &diesel::result::Error) -> bool {
+    matches!(error, diesel::result::Error::DatabaseError(_, info) if info.message() == "the deadline has passed")
+}

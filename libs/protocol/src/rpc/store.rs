@@ -342,6 +342,10 @@ pub struct ConnectionCheck {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachRequest {
     pub connections: Vec<Attaching>,
+    /// Nothing is counted after this moment, by the clock of the store's database (see [`AttachResponse::at`]). None: no
+    /// such bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -356,8 +360,11 @@ pub struct Attaching {
 pub struct AttachResponse {
     /// Changes only when the database was restored from a backup.
     pub incarnation: u64,
-    /// Grows per device: the connection with the higher number is the newer one.
+    /// Grows per device: the connection with the higher number is the newer one. None at all: it was too late.
     pub connection_nos: Vec<u64>,
+    /// What the clock of the store's database showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -20,8 +20,8 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{Instrument as _, Span};
 
-use super::{Queued, ReplyTo, SendResult, store_clock::StoreClock};
-use crate::worker::WorkerEvent;
+use super::{Queued, ReplyTo, SendResult};
+use crate::{store_clock::StoreClock, worker::WorkerEvent};
 
 /// One try. The store ends its transaction by then, so that the next try cannot be overtaken by this one.
 const TRY_MAX: Duration = Duration::from_secs(3);

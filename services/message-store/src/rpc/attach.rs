@@ -25,7 +25,7 @@ pub(super) async fn handle(
     context
         .write(deadline, async move {
             let mut connection = worker.connection(deadline).await?;
-            let attached = devices::attach(&mut connection, &request.connections, worker.now());
+            let attached = devices::attach(&mut connection, &request, worker.now());
             let response = worker.measured("attach", attached).await?;
             worker.incarnation.set(response.incarnation);
             let mut publication = Publication::default();

@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use entrenous_db::DbError;
 use uuid::Uuid;
 
-use crate::error::is_away;
+use crate::error::{is_away, is_late};
 
 /// A batch as arrays, one place for each message. Arrays of what no message has are left empty.
 #[derive(Debug)]
@@ -89,9 +89,9 @@ fn classify(error: diesel::result::Error) -> AppendError {
         if info.message().contains("lock timeout") {
             return AppendError::Busy;
         }
-        if info.message() == "the deadline has passed" {
-            return AppendError::Late;
-        }
+    }
+    if is_late(&error) {
+        return AppendError::Late;
     }
     let error = DbError::Query(error);
     if is_away(&error) { AppendError::Away(error) } else { AppendError::Poisoned(error) }

@@ -1,36 +1,24 @@
 //! Table `messaging.devices`, and the incarnation.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use entrenous_model::{DeviceId, UserId};
-use entrenous_protocol::rpc::store::{AttachResponse, Attaching, ConnectionCheck};
+use entrenous_model::{DeviceId, Timestamp, UserId};
+use entrenous_protocol::rpc::store::{AttachRequest, AttachResponse, Attaching, ConnectionCheck};
 use uuid::Uuid;
 
 use super::{statement, to_u64};
+use crate::error::is_late;
 
 statement! {
-    /// Counts connections of devices; a device that connects twice in one batch gets two numbers. The rows come sorted by
-    /// device, so that two batches wait for each other and never in a circle.
+    /// See `messaging.attach_before`.
     Attach {
+        not_after: Nullable<Timestamptz> = Option<DateTime<Utc>>,
         device_ids: Array<SqlUuid> = Vec<Uuid>,
         user_ids: Array<SqlUuid> = Vec<Uuid>,
         added_ats: Array<Timestamptz> = Vec<DateTime<Utc>>,
-    } -> (BigInt, BigInt, BigInt);
-    "WITH asked AS MATERIALIZED (
-         SELECT * FROM unnest({}, {}, {}) WITH ORDINALITY AS i (device_id, user_id, added_at, place)
-     ), counted AS (
-         INSERT INTO messaging.devices AS d (device_id, user_id, connection_no, added_at)
-         SELECT a.device_id, (array_agg(a.user_id))[1], count(*), min(a.added_at)
-         FROM asked a GROUP BY a.device_id ORDER BY a.device_id
-         ON CONFLICT (device_id) DO UPDATE SET connection_no = d.connection_no + EXCLUDED.connection_no
-         RETURNING d.device_id, d.connection_no
-     )
-     SELECT a.place,
-            c.connection_no + 1 - row_number() OVER (PARTITION BY a.device_id ORDER BY a.place DESC),
-            (SELECT incarnation FROM messaging.incarnation)
-     FROM asked a JOIN counted c ON c.device_id = a.device_id
-     ORDER BY a.place",
+    } -> (BigInt, BigInt, BigInt, Timestamptz);
+    "SELECT * FROM messaging.attach_before({}, {}, {}, {})",
 }
 
 statement! {
@@ -59,21 +47,25 @@ statement! {
 /// Counts connections; see [`Attach`].
 pub(crate) async fn attach(
     connection: &mut AsyncPgConnection,
-    attaching: &[Attaching],
+    AttachRequest { connections, not_after }: &AttachRequest,
     now: DateTime<Utc>,
 ) -> diesel::QueryResult<AttachResponse> {
     let added_at = |attaching: &Attaching| made_at(attaching.device_id).unwrap_or(now);
     let statement = Attach {
-        device_ids: attaching.iter().map(|attaching| attaching.device_id.as_uuid()).collect(),
-        user_ids: attaching.iter().map(|attaching| attaching.user_id.as_uuid()).collect(),
-        added_ats: attaching.iter().map(added_at).collect(),
+        not_after: not_after.map(Timestamp::as_datetime),
+        device_ids: connections.iter().map(|attaching| attaching.device_id.as_uuid()).collect(),
+        user_ids: connections.iter().map(|attaching| attaching.user_id.as_uuid()).collect(),
+        added_ats: connections.iter().map(added_at).collect(),
     };
-    let rows: Vec<(i64, i64, i64)> = statement.load(connection).await?;
-    let incarnation = match rows.as_slice() {
-        [(_, _, incarnation), ..] => to_u64(*incarnation),
-        [] => read_incarnation(connection).await?,
+    let rows: Vec<(i64, i64, i64, DateTime<Utc>)> = match statement.load(connection).await {
+        Err(error) if is_late(&error) => Vec::new(),
+        rows => rows?,
     };
-    Ok(AttachResponse { incarnation, connection_nos: rows.iter().map(|(_, number, _)| to_u64(*number)).collect() })
+    let (incarnation, at) = match rows.as_slice() {
+        [(_, _, incarnation, at), ..] => (to_u64(*incarnation), Some(Timestamp::from(*at))),
+        [] => (read_incarnation(connection).await?, None),
+    };
+    Ok(AttachResponse { incarnation, connection_nos: rows.iter().map(|(_, number, ..)| to_u64(*number)).collect(), at })
 }
 
 /// What connections may have missed the news of, in their order.

@@ -38,7 +38,8 @@ fn notice(message: &LiveMessage) -> UserNotice {
 async fn frames_come_in_order_after_the_notices() {
     let (fixture, replica) = Fixture::start().await;
     let mut live = fixture.gateway.subscribe_live().await.unwrap();
-    let attach = AttachRequest { connections: vec![Attaching { user_id: user(1), device_id: device(1) }] };
+    let attach =
+        AttachRequest { connections: vec![Attaching { user_id: user(1), device_id: device(1) }], not_after: None };
     let incarnation = fixture.call::<Attach>(&attach).await.unwrap().incarnation;
     assert!(matches!(notice(&next(&mut live, 1).await[0]), UserNotice::DeviceConnected { connection_no: 1, .. }));
 

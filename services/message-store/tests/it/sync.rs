@@ -102,14 +102,20 @@ async fn removals_and_mentions_are_told() {
 async fn connections_are_counted_by_device() {
     let (fixture, replica) = Fixture::start().await;
     let (one, two) = (IdGenerator.next::<DeviceId>(), IdGenerator.next::<DeviceId>());
-    let attach =
-        async |connections: Vec<Attaching>| fixture.call::<Attach>(&AttachRequest { connections }).await.unwrap();
+    let attach = async |connections: Vec<Attaching>| {
+        fixture.call::<Attach>(&AttachRequest { connections, not_after: None }).await.unwrap()
+    };
     let first = attach(vec![attaching(1, one), attaching(2, two), attaching(1, one)]).await;
     assert_eq!(first.connection_nos, [1, 1, 2]);
     let second = attach(vec![attaching(2, two), attaching(1, one)]).await;
     assert_eq!(second.connection_nos, [2, 3]);
     assert!(first.incarnation > 0 && first.incarnation == second.incarnation);
     assert!(attach(Vec::new()).await.connection_nos.is_empty());
+    // What comes too late, by the clock that the store told, counts nothing.
+    let late = AttachRequest { connections: vec![attaching(1, one)], not_after: second.at };
+    let late = fixture.call::<Attach>(&late).await.unwrap();
+    assert_eq!((late.connection_nos, late.at), (Vec::new(), None));
+    assert_eq!(attach(vec![attaching(1, one)]).await.connection_nos, [4]);
     replica.stop().await;
 }
 

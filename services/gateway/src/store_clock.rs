@@ -1,7 +1,7 @@
 //! The clock of the store's database, as far as this gateway knows it.
 //!
-//! A batch that was given up must not be carried out later: by then a repeat may have been answered otherwise. So each
-//! batch says until when it may be stored, by the clock of the one who stores it. The gateway reads that clock off every
+//! What was given up must not be carried out later: by then a repeat may have been answered otherwise. So batches and new
+//! connections say until when they may be written, by the clock of the one who writes them. The gateway reads that clock off every
 //! answer; machines' own clocks need not agree.
 
 use std::{
@@ -14,21 +14,21 @@ use tokio::time::Instant;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct StoreClock(Mutex<Option<(Instant, Timestamp)>>);
+pub(crate) struct StoreClock(Mutex<Option<(Instant, Timestamp)>>);
 
 impl StoreClock {
     /// The clock was at least here a moment ago.
-    pub(super) fn note(&self, at: Timestamp) {
+    pub(crate) fn note(&self, at: Timestamp) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), at));
     }
 
     /// The clock was set, or another database answers.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// What the clock shows that long from now, or a little less; none where nothing was read off it yet.
-    pub(super) fn after(&self, time: Duration) -> Option<Timestamp> {
+    pub(crate) fn after(&self, time: Duration) -> Option<Timestamp> {
         let (noted_at, at) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
         let later = chrono::TimeDelta::from_std(noted_at.elapsed() + time).ok()?;
         Some(Timestamp::from(at.as_datetime() + later))
