@@ -60,7 +60,11 @@ impl Partition {
                     None if self.flights.is_empty() => return,
                     None => self.land_next().await,
                 },
-                Some(landed) = self.flights.next() => self.land(landed).await,
+                Some(landed) = self.flights.next() => {
+                    // Those that wait behind one that failed were sent before its failure is told.
+                    self.route_all(&mut inbox);
+                    self.land(landed).await;
+                }
                 () = sleep_until(retry_at) => {}
                 () = shutdown.triggered(), if self.lanes.is_idle() && inbox.is_empty() => return,
             }
