@@ -2,15 +2,9 @@
 //!
 //! async-nats' own `request` keeps a slot for ever when no answer comes (nats-io/nats.rs issue 1617).
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod waiting;
+
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_nats::{Client, HeaderMap, Message, StatusCode};
 use bytes::Bytes;
@@ -20,13 +14,11 @@ use entrenous_protocol::{
 };
 use entrenous_runtime::{Shutdown, Tasks, trace};
 use futures::StreamExt;
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument as _, Span};
 
 use crate::{Bus, BusError, ConnectionState, subjects};
+use waiting::{Answer, Waiting};
 
 /// Header: how long the caller waits, in milliseconds from when it sent the request.
 const TIMEOUT_HEADER: &str = "Entrenous-Timeout-Ms";
@@ -37,27 +29,12 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// A request without the header is given this long.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
-type Answer = Result<Bytes, BusError>;
-
-/// Requests that await their answer.
+/// Asks over one connection.
 #[derive(Debug)]
 pub(crate) struct Calls {
     client: Client,
     inbox: String,
-    next: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
-}
-
-/// Removes a request from the table when its caller has gone, answered or not.
-struct Slot<'a> {
-    calls: &'a Calls,
-    number: u64,
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.calls.take(self.number);
-    }
+    waiting: Waiting,
 }
 
 impl Calls {
@@ -69,21 +46,10 @@ impl Calls {
         let inbox = subjects::inbox(service, &format!("{:016x}", rand::random::<u64>()));
         let answers =
             client.subscribe(format!("{inbox}.*")).await.map_err(|error| BusError::Subscribe(error.into()))?;
-        let calls = Arc::new(Self { client, inbox, next: AtomicU64::new(1), waiting: Mutex::new(HashMap::new()) });
+        let calls = Arc::new(Self { client, inbox, waiting: Waiting::default() });
         tokio::spawn(route_answers(Arc::downgrade(&calls), answers));
         tokio::spawn(fail_when_interrupted(Arc::downgrade(&calls), state.clone()));
         Ok(calls)
-    }
-
-    fn take(&self, number: u64) -> Option<oneshot::Sender<Answer>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
-    }
-
-    fn fail_all(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        for sender in waiting.into_values() {
-            let _ = sender.send(Err(BusError::Interrupted));
-        }
     }
 
     /// A round trip: returns when the server has taken everything that this connection sent before. (A request that
@@ -104,25 +70,23 @@ impl Calls {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, BusError> {
+        // Before the look at the connection: an interruption after that look tells it.
+        let call = self.waiting.ask();
         if self.client.connection_state() != async_nats::connection::State::Connected {
             // It would wait in the client's buffer and be carried out when nobody waits for it any more.
             return Err(BusError::Interrupted);
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
-        let _slot = Slot { calls: self, number };
         headers.insert(TIMEOUT_HEADER, timeout.as_millis().to_string());
         if let Some(parent) = trace::parent_of(&Span::current()) {
             headers.insert(trace::HEADER, parent);
         }
-        let reply = format!("{}.{number}", self.inbox);
+        let reply = format!("{}.{}", self.inbox, call.number());
         let answer = async {
             self.client
                 .publish_with_reply_and_headers(subject, reply, headers, body)
                 .await
                 .map_err(|error| BusError::Publish(error.into()))?;
-            receiver.await.unwrap_or(Err(BusError::Interrupted))
+            call.answer().await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(BusError::Timeout))
     }
@@ -135,10 +99,7 @@ async fn route_answers(calls: std::sync::Weak<Calls>, mut answers: async_nats::S
         let Some(number) = message.subject.rsplit('.').next().and_then(|number| number.parse().ok()) else {
             continue;
         };
-        if let Some(waiting) = calls.take(number) {
-            // A caller that has just gone needs no answer.
-            let _ = waiting.send(answer_of(message));
-        }
+        calls.waiting.answer(number, answer_of(message));
     }
 }
 
@@ -147,7 +108,7 @@ async fn fail_when_interrupted(calls: std::sync::Weak<Calls>, state: ConnectionS
     loop {
         known = state.interrupted_since(known).await;
         match calls.upgrade() {
-            Some(calls) => calls.fail_all(),
+            Some(calls) => calls.waiting.interrupt(),
             None => return,
         }
     }

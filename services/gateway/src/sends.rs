@@ -7,6 +7,7 @@
 //! A conversation that the store found locked (`busy`) leaves its partition for a lane of its own, with its later
 //! messages behind it, so that it holds up nobody else.
 
+mod lanes;
 mod partition;
 
 use std::{

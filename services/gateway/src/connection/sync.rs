@@ -5,6 +5,9 @@
 //! sent twice.
 
 mod plan;
+mod replays;
+#[cfg(test)]
+mod tests;
 
 use std::{rc::Rc, time::Duration};
 
@@ -14,7 +17,7 @@ use entrenous_protocol::{
     frame::{self, SyncFrom, SyncRequest},
     limits::{PAGE_BYTES_MAX, SYNC_BYTES_MAX, SYNC_ENTRIES_MAX, SYNC_LIMIT_DEFAULT, SYNC_LIMIT_MAX},
     rpc::{
-        store::{self, Cursors, Memberships, Range, RangeRead, ReadRangesRequest},
+        store::{self, Cursors, Memberships, RangeRead, ReadRangesRequest},
         tracker,
     },
 };
@@ -22,11 +25,10 @@ use entrenous_protocol::{
 use super::{Connection, Mode};
 use crate::worker::Worker;
 use plan::Replay;
+use replays::{Budget, Page, Replays};
 
 /// `sync` frames that may wait while one is carried out.
 const REQUESTS_MAX: usize = 16;
-/// Conversations read in one request.
-const RANGES_AT_ONCE: usize = 64;
 /// How long the store may be away during a replay before the rest is left for another `sync`.
 const READ_TRIES: u32 = 6;
 const READ_RETRY: Duration = Duration::from_millis(500);
@@ -38,13 +40,6 @@ pub(crate) enum Request {
     Client { id: Option<EntryId>, sync: SyncRequest },
     /// A conversation whose first live entries passed by before the connection was told of it.
     CatchUp { conversation: ConversationId, after: u64 },
-}
-
-/// What a `sync` may still send.
-struct Budget {
-    entries: usize,
-    bytes: usize,
-    per_conversation: u32,
 }
 
 impl Connection {
@@ -90,30 +85,16 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
         }
     };
     tell_left(worker, connection, &memberships, is_first, &sync);
-    let mut replays = plan::replays(connection, &memberships, &cursors, &sync);
-    for replay in &replays {
-        let mut fanout = worker.fanout.borrow_mut();
-        if replay.is_ahead {
-            fanout.pause(connection, replay.conversation);
-            continue;
-        }
-        fanout.start_syncing(connection, replay.conversation, replay.head);
-        fanout.note_head(replay.conversation, replay.head);
-    }
-    let mut budget = Budget {
+    let budget = Budget {
         entries: SYNC_ENTRIES_MAX,
         bytes: SYNC_BYTES_MAX,
-        per_conversation: sync.limit.unwrap_or(SYNC_LIMIT_DEFAULT).min(SYNC_LIMIT_MAX),
+        entries_per_conversation: sync.limit.unwrap_or(SYNC_LIMIT_DEFAULT).min(SYNC_LIMIT_MAX),
+        page_bytes: PAGE_BYTES_MAX,
     };
-    replay_all(worker, connection, &mut replays, &mut budget).await;
-    let mut fanout = worker.fanout.borrow_mut();
-    for replay in &mut replays {
-        // What came live since the replay had caught up was sent before this `sync_complete` too.
-        if let Some(last_seq) = fanout.become_origin(connection, replay.conversation) {
-            replay.note_live(last_seq);
-        }
-    }
-    let listed: Vec<_> = replays.iter().filter_map(Replay::listed).collect();
+    let wanted = plan::replays(connection, &memberships, &cursors, &sync);
+    let mut replays = Replays::start(&mut worker.fanout.borrow_mut(), connection, wanted, budget);
+    replay_all(worker, connection, &mut replays).await;
+    let listed = replays.complete(&mut worker.fanout.borrow_mut());
     connection.send(frame::sync_complete(id, &listed, 0));
 }
 
@@ -156,101 +137,20 @@ fn tell_left(
     }
 }
 
-async fn replay_all(worker: &Worker, connection: &Rc<Connection>, replays: &mut [Replay], budget: &mut Budget) {
+async fn replay_all(worker: &Worker, connection: &Rc<Connection>, replays: &mut Replays) {
     loop {
-        let mut behind = settle(worker, connection, replays, budget);
-        if behind.is_empty() || connection.outbox.close_code().is_some() {
-            return;
-        }
-        behind.truncate(RANGES_AT_ONCE);
+        let page = replays.next_page(&mut worker.fanout.borrow_mut());
+        let Some(page) = page.filter(|_| connection.outbox.close_code().is_none()) else { return };
         connection.outbox.drained().await;
-        let ranges: Vec<Range> = behind.iter().filter_map(|at| replays.get(*at)).map(|one| one.range(budget)).collect();
-        match read(worker, connection, ranges, budget.bytes.min(PAGE_BYTES_MAX)).await {
-            Some(reads) => {
-                for (at, read) in behind.into_iter().zip(reads) {
-                    if let Some(replay) = replays.get_mut(at) {
-                        send(worker, connection, replay, read, budget);
-                    }
-                }
-            }
-            None => budget.entries = 0,
+        match read(worker, connection, page).await {
+            Some(reads) => replays.on_page(&mut worker.fanout.borrow_mut(), reads),
+            None => replays.on_unreadable(),
         }
     }
 }
 
-/// Hands over what has caught up, pauses what has used up its share, and gives what is still behind.
-fn settle(worker: &Worker, connection: &Rc<Connection>, replays: &mut [Replay], budget: &Budget) -> Vec<usize> {
-    let mut behind = Vec::new();
-    let mut fanout = worker.fanout.borrow_mut();
-    for (at, replay) in replays.iter_mut().enumerate().filter(|(_, replay)| !replay.is_settled) {
-        if connection.mode(replay.conversation) != Mode::Syncing {
-            // Removed meanwhile, or unsubscribed.
-            replay.is_settled = true;
-            continue;
-        }
-        let target = replay.head.max(fanout.forwarded(replay.conversation).unwrap_or(0));
-        if replay.position >= target {
-            replay.is_settled = true;
-            replay.head = replay.position;
-            if replay.sent > 0
-                && let Some(view) = connection.views.borrow_mut().get_mut(&replay.conversation)
-            {
-                view.has_sent = true;
-            }
-            fanout.go_live(connection, replay.conversation, replay.position, false);
-        } else if replay.sent >= budget.per_conversation
-            || replay.bytes >= PAGE_BYTES_MAX
-            || budget.entries == 0
-            || budget.bytes == 0
-        {
-            replay.is_settled = true;
-            replay.has_more = true;
-            replay.head = target;
-            fanout.pause(connection, replay.conversation);
-        } else {
-            behind.push(at);
-        }
-    }
-    behind
-}
-
-fn send(worker: &Worker, connection: &Rc<Connection>, replay: &mut Replay, read: RangeRead, budget: &mut Budget) {
-    if !read.is_readable {
-        connection.send(frame::conversation_left(replay.conversation, replay.head));
-        worker.fanout.borrow_mut().drop_view(connection, replay.conversation);
-        return;
-    }
-    if connection.mode(replay.conversation) != Mode::Syncing {
-        return;
-    }
-    replay.first_seq = read.first_seq;
-    replay.head = replay.head.max(read.last_seq);
-    for entry in read.entries {
-        let bytes = entry.frame.get().len();
-        replay.starts_at.get_or_insert(entry.seq);
-        replay.position = entry.seq;
-        replay.sent += 1;
-        replay.bytes += bytes;
-        budget.entries = budget.entries.saturating_sub(1);
-        budget.bytes = budget.bytes.saturating_sub(bytes);
-        connection.send(String::from(Box::<str>::from(entry.frame)));
-    }
-}
-
-impl Replay {
-    fn range(&self, budget: &Budget) -> Range {
-        let left = budget.per_conversation.saturating_sub(self.sent);
-        let limit = left.min(u32::try_from(budget.entries).unwrap_or(u32::MAX));
-        Range { conversation_id: self.conversation, after: self.position, limit }
-    }
-}
-
-async fn read(
-    worker: &Worker,
-    connection: &Rc<Connection>,
-    ranges: Vec<Range>,
-    bytes_max: usize,
-) -> Option<Vec<RangeRead>> {
+async fn read(worker: &Worker, connection: &Rc<Connection>, page: Page) -> Option<Vec<RangeRead>> {
+    let Page { ranges, bytes_max } = page;
     let request = ReadRangesRequest { reader: Some(connection.user_id), ranges, bytes_max };
     for _ in 0..READ_TRIES {
         match worker.gateway.call::<store::ReadRanges>(&request).await {
@@ -265,15 +165,20 @@ async fn catch_up(worker: &Worker, connection: &Rc<Connection>, conversation: Co
     if connection.mode(conversation) != Mode::Paused {
         return;
     }
-    worker.fanout.borrow_mut().start_syncing(connection, conversation, after);
-    let mut replays = [Replay::catch_up(conversation, after)];
-    let mut budget = Budget { entries: usize::MAX, bytes: usize::MAX, per_conversation: u32::MAX };
-    replay_all(worker, connection, &mut replays, &mut budget).await;
-    if replays.iter().any(|replay| replay.has_more) {
+    let budget = Budget {
+        entries: usize::MAX,
+        bytes: usize::MAX,
+        entries_per_conversation: u32::MAX,
+        page_bytes: PAGE_BYTES_MAX,
+    };
+    let wanted = vec![Replay::catch_up(conversation, after)];
+    let mut replays = Replays::start(&mut worker.fanout.borrow_mut(), connection, wanted, budget);
+    replay_all(worker, connection, &mut replays).await;
+    if replays.has_more() {
         connection.close(CloseCode::ContinuityLost);
         return;
     }
-    worker.fanout.borrow_mut().become_origin(connection, conversation);
+    replays.complete(&mut worker.fanout.borrow_mut());
 }
 
 /// Where a `sync` begins for one conversation that has no cursor of the client's.
