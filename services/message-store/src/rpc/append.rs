@@ -1,6 +1,6 @@
 //! Method `append`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
@@ -57,8 +57,15 @@ pub(super) async fn handle(
         .collect();
     let pieces = pieces(&context, &messages, &results);
     let not_after = not_after.map(Timestamp::as_datetime);
-    let batch =
-        Batch { context: context.clone(), messages: Arc::new(messages), deadline, not_after, calls: 0, at: None };
+    let batch = Batch {
+        context: context.clone(),
+        messages: Arc::new(messages),
+        deadline,
+        not_after,
+        calls: 0,
+        busy: HashSet::new(),
+        at: None,
+    };
     let (stored, at) = context.write(deadline, async move { Ok(batch.run(pieces).await) }).await?;
     for (index, result) in stored {
         if let Some(slot) = results.get_mut(index) {
@@ -103,6 +110,8 @@ struct Batch {
     /// By the clock of the database.
     not_after: Option<DateTime<Utc>>,
     calls: usize,
+    /// Conversations that were busy stay so for the rest of the batch: else what comes behind would overtake.
+    busy: HashSet<ConversationId>,
     /// What that clock showed last.
     at: Option<DateTime<Utc>>,
 }
@@ -141,10 +150,24 @@ impl Batch {
             if self.calls >= CALLS_MAX {
                 break;
             }
+            let (behind, part): (Vec<_>, Vec<_>) =
+                part.into_iter().partition(|piece| self.busy.contains(&piece.conversation));
+            results.extend(behind.iter().map(|piece| (piece.index, AppendResult::Busy)));
+            if part.is_empty() {
+                continue;
+            }
             self.calls += 1;
             match self.append_part(&part).await {
-                Ok(done) => results.extend(done),
-                Err(AppendError::Busy) => results.extend(part.iter().map(|piece| (piece.index, AppendResult::Busy))),
+                Ok(done) => {
+                    let busy = done.iter().filter(|(_, result)| *result == AppendResult::Busy);
+                    let messages = busy.filter_map(|(index, _)| self.messages.get(*index));
+                    self.busy.extend(messages.map(|message| message.conversation_id));
+                    results.extend(done);
+                }
+                Err(AppendError::Busy) => {
+                    self.busy.extend(part.iter().map(|piece| piece.conversation));
+                    results.extend(part.iter().map(|piece| (piece.index, AppendResult::Busy)));
+                }
                 Err(AppendError::Poisoned(error)) => {
                     let index = part.first().map(|piece| piece.index);
                     match (halves(part), index) {

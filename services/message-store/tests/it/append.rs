@@ -113,6 +113,28 @@ async fn a_locked_conversation_is_busy_and_its_neighbours_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_a_busy_message_does_not_overtake_it() {
+    let (fixture, replica) = Fixture::start().await;
+    let (locked, free) = (fixture.group(&[1, 2]).await.id, fixture.group(&[1, 2]).await.id);
+    let first = into(locked, 1, sealed("a"));
+    let mut other = into(locked, 1, sealed("b"));
+    // Takes a call of its own, which comes after the lock has gone.
+    other.message.id = first.message.id;
+    let batch = vec![first, into(free, 1, sealed("c")), other, into(locked, 1, sealed("d"))];
+    let mut holder = connect(&fixture.postgres).await;
+    let lock = format!("BEGIN; SELECT FROM messaging.heads WHERE conversation_id = '{locked}' FOR UPDATE");
+    holder.batch_execute(&lock).await.unwrap();
+    let release = async {
+        while seqs(&fixture.log(Some(1), free).await).len() < 2 {}
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (results, ()) = tokio::join!(fixture.append(batch), release);
+    assert_eq!(stored(&results[1]).seq, 2);
+    assert!([0, 2, 3].iter().all(|at| results[*at] == AppendResult::Busy), "{results:?}");
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_of_a_message_comes_back() {
     let (fixture, replica) = Fixture::start().await;
     let group = fixture.group(&[1, 2]).await.id;
