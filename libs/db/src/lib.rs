@@ -4,6 +4,7 @@
 
 mod migrate;
 mod pool;
+mod statement;
 
 pub use migrate::{Migrations, migrate, redo_all};
 pub use pool::{Connection, Database, DbConfig, DbError};

@@ -13,39 +13,7 @@ pub(crate) mod feed;
 pub(crate) mod feed_entries;
 pub(crate) mod memberships;
 
-/// A statement: its binds in the order of the `{}` in its text (`$1`, `$2`, … name them again), and the type of its rows.
-macro_rules! statement {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $sql:ty = $rust:ty),* $(,)? } -> $row:ty; $($text:expr),+ $(,)?) => {
-        $(#[$doc])*
-        #[derive(Debug, diesel::query_builder::QueryId)]
-        pub(crate) struct $name { $(pub(crate) $field: $rust),* }
-
-        impl $name {
-            /// The text, for tests of its plan.
-            pub(crate) const TEXT: &'static str = concat!($($text),+);
-        }
-
-        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
-            fn walk_ast<'b>(
-                &'b self,
-                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
-            ) -> diesel::QueryResult<()> {
-                let mut parts = Self::TEXT.split("{}");
-                out.push_sql(parts.next().unwrap_or_default());
-                $(
-                    out.push_bind_param::<$sql, _>(&self.$field)?;
-                    out.push_sql(parts.next().unwrap_or_default());
-                )*
-                Ok(())
-            }
-        }
-
-        impl diesel::query_builder::Query for $name {
-            type SqlType = $row;
-        }
-    };
-}
-use statement;
+use entrenous_db::statement;
 
 /// Seqs and counts are `bigint`, never negative.
 pub(crate) fn to_u64(number: i64) -> u64 {
