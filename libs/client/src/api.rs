@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use entrenous_model::{ConversationId, DeviceId, UserId};
+use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
 use entrenous_protocol::{
     Entry, Limits,
     entry::Role,
     rest::{
-        AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, Member, Page, Profile, Refresh,
-        Register, Tokens, User,
+        AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, MessageReceipts,
+        Page, Profile, Refresh, Register, Tokens, UnreadEntries, User,
     },
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
@@ -239,6 +239,35 @@ impl Api {
     ) -> Result<Entry, ApiError> {
         let request = self.request(Method::POST, &format!("conversations/{conversation_id}/messages"));
         json(request.json(message)).await
+    }
+
+    /// How many messages of others are unread, and which.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn unread(&self, conversation_id: ConversationId) -> Result<UnreadEntries, ApiError> {
+        json(self.request(Method::GET, &format!("conversations/{conversation_id}/unread"))).await
+    }
+
+    /// Says that everything up to a message is read.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn mark_read(&self, read: &MarkRead) -> Result<(), ApiError> {
+        empty(self.request(Method::POST, "messages/read").json(read)).await
+    }
+
+    /// Whom a message has reached, and who has read it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn receipts(
+        &self,
+        conversation_id: ConversationId,
+        message_id: EntryId,
+    ) -> Result<MessageReceipts, ApiError> {
+        let path = format!("conversations/{conversation_id}/messages/{message_id}/receipts");
+        json(self.request(Method::GET, &path)).await
     }
 
     /// The messages of a conversation, newest first (`after`: oldest first).

@@ -155,6 +155,11 @@ pub fn ping(id: EntryId) -> String {
     print("ping", Some(id), &json!({}))
 }
 
+/// `read_receipt`: everything up to `seq` was read.
+pub fn read_receipt(id: Option<EntryId>, conversation_id: ConversationId, seq: u64) -> String {
+    print("read_receipt", id, &json!({"conversation_id": conversation_id, "seq": seq}))
+}
+
 /// `delivery_receipt`: everything up to `seq` is on this device.
 pub fn delivery_receipt(id: Option<EntryId>, conversation_id: ConversationId, seq: u64) -> String {
     print("delivery_receipt", id, &json!({"conversation_id": conversation_id, "seq": seq}))

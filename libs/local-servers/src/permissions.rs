@@ -104,7 +104,8 @@ impl Service {
         match self {
             Self::Gateway => &[Self::Identity, Self::MessageStore, Self::DeliveryTracker, Self::Presence],
             Self::MessageStore => &[Self::Identity],
-            Self::Identity | Self::DeliveryTracker | Self::Presence => &[],
+            Self::DeliveryTracker => &[Self::MessageStore],
+            Self::Identity | Self::Presence => &[],
         }
     }
 

@@ -5,7 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use std::collections::HashMap;
 
-use crate::{Code, Failure, Limits, NewMessage, message::MessageFields};
+use crate::{
+    Code, Failure, Limits, NewMessage,
+    live::{Receipt, ReceiptKind},
+    message::MessageFields,
+};
 
 /// A frame from a client whose payload has been checked.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub enum ClientFrame {
     GroupMessage { conversation_id: ConversationId, message: Box<NewMessage> },
     /// Everything up to `seq` is on this device.
     DeliveryReceipt { conversation_id: ConversationId, seq: u64 },
+    /// Everything up to `seq` was read.
+    ReadReceipt { conversation_id: ConversationId, seq: u64 },
     /// Lifts `unsubscribe`.
     Subscribe { conversation_ids: Vec<ConversationId> },
     /// Pauses conversations.
@@ -111,7 +117,7 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
         token: String,
     }
     #[derive(Deserialize)]
-    struct Receipt {
+    struct Position {
         conversation_id: ConversationId,
         seq: u64,
     }
@@ -132,8 +138,12 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
             message: Box::new(message(envelope, id, limits)?),
         },
         "delivery_receipt" => {
-            let Receipt { conversation_id, seq } = payload(envelope)?;
+            let Position { conversation_id, seq } = payload(envelope)?;
             ClientFrame::DeliveryReceipt { conversation_id, seq }
+        }
+        "read_receipt" => {
+            let Position { conversation_id, seq } = payload(envelope)?;
+            ClientFrame::ReadReceipt { conversation_id, seq }
         }
         "subscribe" => {
             ClientFrame::Subscribe { conversation_ids: payload::<Conversations>(envelope)?.conversation_ids }
@@ -244,6 +254,25 @@ pub fn ack(id: EntryId) -> String {
 /// Answer to `ping`.
 pub fn pong(id: Option<EntryId>) -> String {
     print("pong", id, &json!({}))
+}
+
+/// `delivery_receipt` or `read_receipt`.
+pub fn receipt(receipt: &Receipt) -> String {
+    #[derive(Serialize)]
+    struct Payload {
+        conversation_id: ConversationId,
+        user_id: UserId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_id: Option<DeviceId>,
+        seq: u64,
+        at: Timestamp,
+    }
+    let &Receipt { kind, conversation_id, user_id, device_id, seq, at } = receipt;
+    let name = match kind {
+        ReceiptKind::Delivered => "delivery_receipt",
+        ReceiptKind::Read => "read_receipt",
+    };
+    print(name, None, &json!(Payload { conversation_id, user_id, device_id, seq, at }))
 }
 
 /// The periodic sign of life; `digest` as docs/protocol.md, section 3, defines it.

@@ -16,7 +16,7 @@
 //! Numbers are big-endian. A reader skips versions and kinds that it does not know.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId};
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -85,6 +85,8 @@ pub enum UserNotice {
         /// Which.
         login_ids: Vec<LoginId>,
     },
+    /// Entries were delivered to somebody, or read: told to their authors, and to all connections of who received them.
+    Receipt(Receipt),
     /// A device connected: its connections with a lower number close with 4509.
     DeviceConnected {
         /// Which.
@@ -92,6 +94,36 @@ pub enum UserNotice {
         /// Grows per device.
         connection_no: u64,
     },
+}
+
+/// What a `delivery_receipt` or `read_receipt` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Receipt {
+    /// Which of the two.
+    pub kind: ReceiptKind,
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Who received or read.
+    pub user_id: UserId,
+    /// On which device; only the user's own connections are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+    /// Everything up to here.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Delivered or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptKind {
+    /// It is on one of the user's devices.
+    Delivered,
+    /// The user has read it.
+    Read,
 }
 
 /// The `origin` of a connection: the random half of its id, never 0.

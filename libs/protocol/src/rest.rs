@@ -1,7 +1,7 @@
 //! REST bodies. Field names are the wire's; docs/protocol.md explains them.
 #![expect(missing_docs, reason = "the names are the wire's and docs/protocol.md explains them")]
 
-use entrenous_model::{ConversationId, DeviceId, Timestamp, UserId};
+use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
@@ -188,6 +188,42 @@ pub struct Conversation {
     pub last_entry: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Profile>,
+}
+
+/// Which messages of others a user has not read: newer than the read cursor, not deleted, not the encryption protocol's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UnreadEntries {
+    pub count: u64,
+    pub seqs: Vec<u64>,
+}
+
+/// What was read: everything up to `seq`, or up to the highest of `message_ids`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MarkRead {
+    pub conversation_id: ConversationId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// At most 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_ids: Option<Vec<EntryId>>,
+}
+
+/// Whom a message has reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MessageReceipts {
+    /// Each member but the sender; none in a conversation of more than 256 members.
+    pub items: Vec<MemberReceipt>,
+    pub has_more: bool,
+    pub delivered_count: u64,
+    pub read_count: u64,
+}
+
+/// What became of a message with one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MemberReceipt {
+    pub user_id: UserId,
+    pub delivered_at: Option<Timestamp>,
+    pub read_at: Option<Timestamp>,
 }
 
 /// Who may post.

@@ -18,6 +18,9 @@ pub(crate) enum RequestError {
     /// The caller has given up; the outcome is not known.
     #[error("not done in time")]
     Late,
+    /// The message store did not say whom receipts concern.
+    #[error("the message store: {0}")]
+    Authors(#[from] Failure),
     /// The database did not do it.
     #[error(transparent)]
     Store(#[from] DbError),
@@ -30,6 +33,7 @@ impl RequestError {
             Self::TooManyCursors { .. } => Failure::invalid("cursors", format!("must be at most {CURSORS_MAX}")),
             Self::SeqOutOfRange => Failure::invalid("delivered_seq", format!("must be at most {}", i64::MAX)),
             Self::Late => Failure::unavailable("the delivery tracker is slow"),
+            Self::Authors(failure) => failure.clone(),
             Self::Store(error) if error.is_transient() => {
                 Failure::unavailable("the delivery tracker's database is away")
             }
@@ -42,6 +46,7 @@ impl RequestError {
         match self {
             Self::TooManyCursors { .. } | Self::SeqOutOfRange => "invalid_request",
             Self::Late => "timeout",
+            Self::Authors(_) => "message_store",
             Self::Store(_) => "database",
         }
     }

@@ -2,10 +2,12 @@
 
 mod advance_cursors;
 mod device_cursors;
+mod entry_receipts;
+mod read_cursors;
 
 use std::{future::Future, sync::Arc};
 
-use entrenous_bus::{Bus, BusError, Deadline, ServeOptions};
+use entrenous_bus::{Bus, BusError, Deadline, LivePublisher, ServeOptions};
 use entrenous_db::Database;
 use entrenous_model::Clock;
 use entrenous_protocol::{Failure, rpc::Method, rpc::tracker};
@@ -20,21 +22,31 @@ const CONCURRENCY_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) database: Database,
+    pub(crate) bus: Bus,
+    pub(crate) live: LivePublisher,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Serves every method until the stop.
 pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Shutdown) -> Result<(), BusError> {
-    let options = ServeOptions { concurrency_max: CONCURRENCY_MAX };
-    let (advance, list) = (context.clone(), context.clone());
-    bus.serve::<tracker::AdvanceCursors, _, _>(tasks, stop, options.clone(), move |request, deadline| {
-        answer::<tracker::AdvanceCursors, _>(deadline, advance_cursors::handle(advance.clone(), request))
-    })
-    .await?;
-    bus.serve::<tracker::DeviceCursors, _, _>(tasks, stop, options, move |request, deadline| {
-        answer::<tracker::DeviceCursors, _>(deadline, device_cursors::handle(list.clone(), request))
-    })
-    .await
+    macro_rules! serve {
+        ($($method:ident => |$context:ident, $request:ident, $deadline:ident| $handle:expr,)*) => {$(
+            let shared = context.clone();
+            let options = ServeOptions { concurrency_max: CONCURRENCY_MAX };
+            bus.serve::<tracker::$method, _, _>(tasks, stop, options, move |$request, $deadline| {
+                let $context = shared.clone();
+                answer::<tracker::$method, _>($deadline, $handle)
+            })
+            .await?;
+        )*};
+    }
+    serve! {
+        AdvanceCursors => |context, request, deadline| advance_cursors::handle(context, request, deadline),
+        DeviceCursors => |context, request, deadline| device_cursors::handle(context, request),
+        ReadCursors => |context, request, deadline| read_cursors::handle(context, request),
+        EntryReceipts => |context, request, deadline| entry_receipts::handle(context, request),
+    }
+    Ok(())
 }
 
 async fn answer<M, F>(deadline: Deadline, work: F) -> Result<M::Response, Failure>

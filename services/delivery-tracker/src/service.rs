@@ -68,7 +68,8 @@ impl Service {
         let admin = tokio::spawn(admin.serve(admin_stop.clone()));
         let tasks = Tasks::new();
         metrics::describe();
-        let context = rpc::Context { database: database.clone(), clock: Arc::new(SystemClock) };
+        let live = bus.live_publisher().await?;
+        let context = rpc::Context { database: database.clone(), bus: bus.clone(), live, clock: Arc::new(SystemClock) };
         rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
         readiness.set("serving", true);
         let watch = watch_readiness(readiness.clone(), bus.clone(), database.clone(), stop.clone());

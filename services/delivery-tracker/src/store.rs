@@ -1,4 +1,5 @@
 //! The tables of schema `delivery`; the only place with SQL.
 
 pub(crate) mod device_cursors;
+pub(crate) mod receipts;
 mod schema;

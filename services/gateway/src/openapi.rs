@@ -16,7 +16,9 @@ use utoipa::{
     },
 };
 
-use crate::routes::{auth, conversations, devices, log, members, messages, operations, reference, users};
+use crate::routes::{
+    auth, conversations, devices, log, members, messages, operations, receipts, reference, unread, users,
+};
 
 /// The description, as it is served and as docs/openapi.json keeps it.
 pub fn text() -> &'static str {
@@ -54,6 +56,9 @@ pub fn text() -> &'static str {
         messages::send,
         messages::history,
         messages::get,
+        unread::list,
+        unread::mark,
+        receipts::list,
         log::read,
         operations::limits,
         reference::openapi,

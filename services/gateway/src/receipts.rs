@@ -1,4 +1,4 @@
-//! Delivery receipts on their way to the tracker: merged (a maximum, so merging is free) and sent in batches.
+//! Receipts on their way to the tracker: merged (a maximum, so merging is free) and sent in batches.
 
 use std::{
     collections::HashMap,
@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
-use entrenous_model::{ConversationId, DeviceId, UserId};
-use entrenous_protocol::rpc::tracker::{AdvanceCursors, AdvanceCursorsRequest, CURSORS_MAX, CursorAdvance};
+use entrenous_model::{ConversationId, DeviceId};
+use entrenous_protocol::rpc::{
+    store::Attaching,
+    tracker::{AdvanceCursors, AdvanceCursorsRequest, CURSORS_MAX, CursorAdvance},
+};
 
 use crate::state::{CALL_MAX, Gateway};
 
@@ -19,7 +22,7 @@ const KEPT_MAX: usize = 200_000;
 
 /// Receipts that have not been told yet.
 #[derive(Debug, Default)]
-pub struct Receipts(Mutex<HashMap<(DeviceId, ConversationId), (UserId, u64)>>);
+pub struct Receipts(Mutex<HashMap<(DeviceId, ConversationId), CursorAdvance>>);
 
 impl Receipts {
     /// Notes a receipt.
@@ -30,20 +33,22 @@ impl Receipts {
             metrics::counter!("chat_errors_total", "type" => "receipts_full", "severity" => "warning").increment(1);
             return;
         }
-        let noted = receipts.entry(key).or_insert((cursor.user_id, 0));
-        noted.1 = noted.1.max(cursor.delivered_seq);
+        let noted = receipts.entry(key).or_insert(cursor);
+        noted.delivered_seq = noted.delivered_seq.max(cursor.delivered_seq);
+        noted.read_seq = noted.read_seq.max(cursor.read_seq);
+        noted.sent_seq = noted.sent_seq.max(cursor.sent_seq);
+    }
+
+    /// Who sends has read what was there before.
+    pub(crate) fn note_sent(&self, sender: &Attaching, conversation_id: ConversationId, seq: u64) {
+        let Attaching { user_id, device_id } = *sender;
+        self.note(CursorAdvance { user_id, device_id, conversation_id, delivered_seq: 0, read_seq: 0, sent_seq: seq });
     }
 
     fn take(&self) -> Vec<CursorAdvance> {
         let mut receipts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keys: Vec<_> = receipts.keys().copied().take(CURSORS_MAX).collect();
-        keys.into_iter()
-            .filter_map(|key| {
-                let (user_id, delivered_seq) = receipts.remove(&key)?;
-                let (device_id, conversation_id) = key;
-                Some(CursorAdvance { user_id, device_id, conversation_id, delivered_seq })
-            })
-            .collect()
+        keys.into_iter().filter_map(|key| receipts.remove(&key)).collect()
     }
 }
 
@@ -82,17 +87,19 @@ mod tests {
     #[test]
     fn receipts_merge_to_the_highest() {
         let id = uuid::Uuid::nil();
-        let cursor = |delivered_seq| CursorAdvance {
+        let cursor = |delivered_seq, read_seq| CursorAdvance {
             user_id: id.into(),
             device_id: id.into(),
             conversation_id: id.into(),
             delivered_seq,
+            read_seq,
+            sent_seq: 0,
         };
         let receipts = Receipts::default();
-        for seq in [3, 7, 5] {
-            receipts.note(cursor(seq));
+        for (delivered, read) in [(3, 1), (7, 0), (5, 2)] {
+            receipts.note(cursor(delivered, read));
         }
-        assert_eq!(receipts.take(), [cursor(7)]);
+        assert_eq!(receipts.take(), [cursor(7, 2)]);
         assert!(receipts.take().is_empty());
     }
 }

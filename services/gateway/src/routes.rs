@@ -7,7 +7,9 @@ pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod operations;
+pub(crate) mod receipts;
 pub(crate) mod reference;
+pub(crate) mod unread;
 pub(crate) mod users;
 
 use actix_web::{
@@ -35,6 +37,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     conversations::configure(config);
     members::configure(config);
     messages::configure(config);
+    unread::configure(config);
+    receipts::configure(config);
     log::configure(config);
     operations::configure(config);
     reference::configure(config);

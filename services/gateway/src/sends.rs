@@ -64,6 +64,8 @@ pub struct SendResult {
     pub conversation_id: ConversationId,
     /// The message.
     pub id: EntryId,
+    /// It counts as unread for others, and moves its sender's cursor.
+    pub is_counted: bool,
     /// Stored, or why not.
     pub result: Result<Stored, Failure>,
 }

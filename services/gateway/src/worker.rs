@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use ahash::AHashMap;
+use bytestring::ByteString;
 use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
@@ -147,6 +148,12 @@ impl Worker {
                 self.gateway.note_revoked(&login_ids);
                 self.end_logins(&login_ids);
             }
+            UserNotice::Receipt(receipt) => {
+                let text = ByteString::from(frame::receipt(&receipt));
+                for connection in self.fanout.borrow().connections_of(user) {
+                    connection.send(text.clone());
+                }
+            }
             UserNotice::DeviceConnected { device_id, connection_no } => {
                 for connection in self.fanout.borrow().connections_of(user) {
                     if connection.device_id == device_id {
@@ -161,7 +168,12 @@ impl Worker {
         let mut fanout = self.fanout.borrow_mut();
         let Some(connection) = fanout.connection(sent.origin) else { return };
         match &sent.result {
-            Ok(stored) => fanout.on_stored(&connection, sent.conversation_id, sent.id, *stored),
+            Ok(stored) => {
+                if sent.is_counted {
+                    self.gateway.receipts.note_sent(&connection.device(), sent.conversation_id, stored.seq);
+                }
+                fanout.on_stored(&connection, sent.conversation_id, sent.id, *stored);
+            }
             Err(failure) => {
                 if connection.forget_send(sent.id) {
                     connection.send(failure.frame(Some(sent.id)));

@@ -10,6 +10,7 @@ mod members;
 mod people;
 mod ranges;
 mod reads;
+mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -135,6 +136,9 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         RemoveMember => members::remove,
         History => history::list,
         GetMessage => history::get,
+        ReadUnread => unread::read,
+        ListUnread => unread::list,
+        ReadAuthors => unread::authors,
         ReadRanges => ranges::handle,
         ReadMemberships => reads::memberships,
         Heads => reads::heads,

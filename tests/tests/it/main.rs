@@ -9,6 +9,7 @@ mod faults;
 mod messaging;
 mod outside_issuer;
 mod promises;
+mod receipts;
 mod stays;
 mod support;
 mod traces;

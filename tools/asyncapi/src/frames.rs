@@ -17,11 +17,22 @@ pub struct Authenticate {
     pub token: String,
 }
 
-/// Everything up to `seq` is on this device.
+/// Everything up to `seq`.
 #[derive(Deserialize, JsonSchema)]
-pub struct DeliveryReceipt {
+pub struct Position {
     pub conversation_id: ConversationId,
     pub seq: u64,
+}
+
+/// Somebody received or read everything up to `seq`.
+#[derive(Deserialize, JsonSchema)]
+pub struct Receipt {
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    /// Only the user's own connections are told.
+    pub device_id: Option<DeviceId>,
+    pub seq: u64,
+    pub at: Timestamp,
 }
 
 /// Which conversations.
@@ -147,7 +158,8 @@ pub const FROM_CLIENTS: &[Frame] = &[
     frame("authenticate", "A token: first frame, or later to renew before the token ends.", schema::<Authenticate>),
     message("chat_message", "A message to a person; makes the direct conversation at need.", "the other user"),
     message("group_message", "A message into a conversation of any kind.", "the conversation"),
-    frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<DeliveryReceipt>),
+    frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<Position>),
+    frame("read_receipt", "Everything up to `seq` was read.", schema::<Position>),
     frame("subscribe", "Lifts `unsubscribe`.", schema::<Conversations>),
     frame("unsubscribe", "Pauses conversations on this connection.", schema::<Conversations>),
     frame("sync", "Where to begin; until the first one a connection gets no entries.", schema::<SyncRequest>),
@@ -169,6 +181,12 @@ pub const FROM_SERVER: &[Frame] = &[
     entry("message_unpinned", "A message no longer pinned."),
     entry("member_changed", "A change of the members."),
     entry("conversation_updated", "A change of the settings."),
+    frame(
+        "delivery_receipt",
+        "Told to the authors of what it covers, and to the user's own devices.",
+        schema::<Receipt>,
+    ),
+    frame("read_receipt", "Told to the authors of what it covers, and to the user's own devices.", schema::<Receipt>),
     frame("notification", "Something that happened to the user.", schema::<Notification>),
     frame("heartbeat", "A sign of life, at the interval that `connected` named.", schema::<Heartbeat>),
     frame("sync_complete", "A `sync` is done; stands for its `ack`.", schema::<SyncComplete>),

@@ -9,13 +9,13 @@ use entrenous_asyncapi::{
     frames::{FROM_CLIENTS, FROM_SERVER, Frame},
     text,
 };
-use entrenous_model::{Clock, IdGenerator, SystemClock};
+use entrenous_model::{Clock, DeviceId, IdGenerator, SystemClock};
 use entrenous_protocol::{
     Code, Entry, Failure, Limits,
     entry::{ConversationKind, EntryKind},
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     frame::{self, SyncedConversation},
-    live::UserNotice,
+    live::{Receipt, ReceiptKind, UserNotice},
     rpc::{Reply, identity, store},
 };
 use jsonschema::Validator;
@@ -179,6 +179,11 @@ fn exactly_the_types_that_are_served_are_described() {
 }
 
 /// Every frame that the server prints.
+fn receipt(kind: ReceiptKind, device_id: Option<DeviceId>) -> Receipt {
+    let (conversation_id, user_id) = (IdGenerator.next(), IdGenerator.next());
+    Receipt { kind, conversation_id, user_id, device_id, seq: 1, at: SystemClock.now() }
+}
+
 fn server_frames() -> Vec<String> {
     let now = SystemClock.now();
     let synced = SyncedConversation {
@@ -202,6 +207,8 @@ fn server_frames() -> Vec<String> {
         frame::pong(id),
         frame::heartbeat(Some(7), 0),
         frame::heartbeat(None, 9),
+        frame::receipt(&receipt(ReceiptKind::Delivered, None)),
+        frame::receipt(&receipt(ReceiptKind::Read, Some(IdGenerator.next()))),
         frame::conversation_joined(IdGenerator.next(), 1),
         frame::conversation_left(IdGenerator.next(), 1),
         frame::sync_complete(id, &[synced], 0),

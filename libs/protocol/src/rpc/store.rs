@@ -33,6 +33,13 @@ methods! { "message-store" {
     History = "history": HistoryRequest => Page<Box<RawValue>>;
     /// One message, as history shows it.
     GetMessage = "get_message": GetMessageRequest => Box<RawValue>;
+    /// Where a user stands in conversations, by what they say to have read; those that they are no member of are left out. At
+    /// most [`UNREAD_MAX`].
+    ReadUnread = "read_unread": ReadUnreadRequest => Vec<Unread>;
+    /// Which entries make up a user's unread count. `not_found`; `too_large` above [`UNREAD_SEQS_MAX`].
+    ListUnread = "list_unread": ListUnreadRequest => UnreadSeqs;
+    /// Who wrote what receipts cover: one answer each, in the order of the request. At most [`AUTHORS_MAX`].
+    ReadAuthors = "read_authors": ReadAuthorsRequest => Vec<Authors>;
     /// Ranges of logs, ready to be sent.
     ReadRanges = "read_ranges": ReadRangesRequest => Vec<RangeRead>;
     /// All that `sync` needs to know of users, each read on one snapshot. Answers for the first ones of the request, as
@@ -57,6 +64,16 @@ pub const APPEND_MAX: usize = 512;
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Conversations in one request of [`Heads`].
 pub const HEADS_MAX: usize = 10_000;
+/// Conversations in one request of [`ReadUnread`].
+pub const UNREAD_MAX: usize = 10_000;
+/// Entries in one answer of [`ListUnread`].
+pub const UNREAD_SEQS_MAX: usize = 200_000;
+/// Receipts in one request of [`ReadAuthors`].
+pub const AUTHORS_MAX: usize = 10_000;
+/// Entries that a receipt is looked at for authors, the last ones that it covers.
+pub const AUTHORS_ENTRIES_MAX: u64 = 1_000;
+/// Members of a conversation in which receipts are told and their times kept, at most (docs/protocol.md, section 3).
+pub const RECEIPT_MEMBERS_MAX: u32 = 256;
 /// Users in one request of [`ReadMemberships`]. An answer stays below 2 MiB by answering for fewer of them, except that it
 /// holds the first one whole: about 190 bytes a conversation, so that a user with 20,000 conversations still fits into the
 /// 4 MiB that every server must take.
@@ -211,6 +228,72 @@ pub struct ReadRangesRequest {
     pub ranges: Vec<Range>,
     /// Bytes of all frames together; a range that does not fit any more has `has_more`. At least one entry is given.
     pub bytes_max: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadUnreadRequest {
+    pub user_id: UserId,
+    pub cursors: Vec<ReadCursor>,
+}
+
+/// What a user says to have read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadCursor {
+    pub conversation_id: ConversationId,
+    /// 0: nothing.
+    pub read_seq: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unread {
+    pub conversation_id: ConversationId,
+    /// The last seq that counts as read: own messages do, and what was there before the user came.
+    pub read_seq: u64,
+    pub unread_count: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListUnreadRequest {
+    pub user_id: UserId,
+    pub cursor: ReadCursor,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UnreadSeqs {
+    pub seqs: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadAuthorsRequest {
+    pub receipts: Vec<Covered>,
+}
+
+/// What a receipt of a user covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Covered {
+    pub user_id: UserId,
+    pub conversation_id: ConversationId,
+    /// The entries after this seq …
+    pub after: u64,
+    /// … up to this one; of more than [`AUTHORS_ENTRIES_MAX`] the last ones.
+    pub up_to: u64,
+}
+
+/// Whom a receipt concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Authors {
+    /// 0: no such conversation.
+    pub member_count: u32,
+    /// Others that wrote messages there, and still are members; none above [`RECEIPT_MEMBERS_MAX`] members.
+    pub user_ids: Vec<UserId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,12 +8,18 @@ use entrenous_protocol::rpc::tracker::CursorAdvance;
 /// One cursor for each device and conversation, the greatest; sorted by device, then conversation, so that two batches
 /// lock the rows that they share in the same order. Cursors at 0 say nothing and are left out.
 pub fn merge(mut advances: Vec<CursorAdvance>) -> Vec<CursorAdvance> {
-    advances.retain(|advance| advance.delivered_seq > 0);
+    advances.retain(|advance| advance.delivered_seq.max(advance.known_read_seq()) > 0);
     // The user last, so that the outcome does not depend on the order even where two users claim one device.
-    advances.sort_unstable_by_key(|advance| {
-        (advance.device_id, advance.conversation_id, std::cmp::Reverse(advance.delivered_seq), advance.user_id)
+    advances.sort_unstable_by_key(|advance| (advance.device_id, advance.conversation_id, advance.user_id));
+    advances.dedup_by(|next, kept| {
+        let is_same = (next.device_id, next.conversation_id) == (kept.device_id, kept.conversation_id);
+        if is_same {
+            kept.delivered_seq = kept.delivered_seq.max(next.delivered_seq);
+            kept.read_seq = kept.read_seq.max(next.read_seq);
+            kept.sent_seq = kept.sent_seq.max(next.sent_seq);
+        }
+        is_same
     });
-    advances.dedup_by_key(|advance| (advance.device_id, advance.conversation_id));
     advances
 }
 
@@ -36,6 +42,8 @@ mod tests {
                 device_id: Uuid::from_u128(device).into(),
                 conversation_id: Uuid::from_u128(conversation).into(),
                 delivered_seq,
+                read_seq: delivered_seq / 2,
+                sent_seq: 0,
             });
         proptest::collection::vec(advance, 0..40)
     }
@@ -76,6 +84,7 @@ mod tests {
                     (kept.device_id, kept.conversation_id) == (advance.device_id, advance.conversation_id)
                 });
                 prop_assert!(kept.map_or(0, |kept| kept.delivered_seq) >= advance.delivered_seq);
+                prop_assert!(kept.map_or(0, |kept| kept.read_seq) >= advance.read_seq);
             }
         }
     }

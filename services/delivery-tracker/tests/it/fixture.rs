@@ -2,26 +2,36 @@
 
 use std::time::Duration;
 
-use entrenous_bus::{Bus, NatsConfig};
+use entrenous_bus::{Bus, NatsConfig, ServeOptions};
 use entrenous_config::Secret;
 use entrenous_delivery_tracker::{Config, MIGRATIONS, Service};
 use entrenous_local_servers::permissions::Service as NatsService;
-use entrenous_model::DeviceId;
+use entrenous_model::{DeviceId, UserId};
 use entrenous_protocol::{
     Failure,
-    rpc::tracker::{
-        AdvanceCursors, AdvanceCursorsRequest, CursorAdvance, DeviceCursor, DeviceCursors, DeviceCursorsRequest,
+    rpc::{
+        store::{Authors, Covered, ReadAuthors, ReadAuthorsRequest},
+        tracker::{
+            AdvanceCursors, AdvanceCursorsRequest, CursorAdvance, DeviceCursor, DeviceCursors, DeviceCursorsRequest,
+        },
     },
 };
-use entrenous_runtime::{Readiness, Shutdown};
+use entrenous_runtime::{Readiness, Shutdown, Tasks};
 use entrenous_test_support::{TestNats, TestPostgres, wait_for};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Who wrote what receipts are about.
+pub(crate) const AUTHOR: u128 = 7;
+/// The first of the conversations with many members.
+pub(crate) const LARGE: u128 = 1 << 100;
 
 pub(crate) struct Fixture {
     pub(crate) gateway: Bus,
+    store: Bus,
+    /// Ends what answers for the message store.
+    pub(crate) stop: Shutdown,
     pub(crate) nats: TestNats,
     pub(crate) postgres: TestPostgres,
 }
@@ -39,7 +49,20 @@ impl Fixture {
         let postgres = TestPostgres::with_schema("delivery", migrate).await.unwrap();
         let nats = TestNats::with_permissions().await.unwrap();
         let gateway = Bus::connect(&credential(&nats, NatsService::Gateway), "gateway").await.unwrap();
-        Self { gateway, nats, postgres }
+        let store = Bus::connect(&credential(&nats, NatsService::MessageStore), "message-store").await.unwrap();
+        let fixture = Self { gateway, store, nats, postgres, stop: Shutdown::new() };
+        fixture.serve_store().await;
+        fixture
+    }
+
+    /// Answers as the message store does: conversations from [`LARGE`] on have 257 members, the others two, of whom
+    /// [`AUTHOR`] has written everything.
+    pub(crate) async fn serve_store(&self) {
+        let handler = async |request: ReadAuthorsRequest, _| Ok(request.receipts.into_iter().map(authors).collect());
+        self.store
+            .serve::<ReadAuthors, _, _>(&Tasks::new(), &self.stop, ServeOptions::default(), handler)
+            .await
+            .unwrap();
     }
 
     /// Starts a replica and waits until it is ready.
@@ -88,6 +111,14 @@ impl Replica {
     }
 }
 
+fn authors(covered: Covered) -> Authors {
+    match covered.conversation_id.as_uuid().as_u128() {
+        LARGE.. => Authors { member_count: 257, user_ids: Vec::new() },
+        _ if covered.user_id == user(AUTHOR) => Authors { member_count: 2, user_ids: Vec::new() },
+        _ => Authors { member_count: 2, user_ids: vec![user(AUTHOR)] },
+    }
+}
+
 pub(crate) async fn advance(gateway: &Bus, cursors: Vec<CursorAdvance>) -> Result<(), Failure> {
     gateway.call::<AdvanceCursors>(&AdvanceCursorsRequest { cursors }, ANSWER_MAX).await.map(drop)
 }
@@ -98,6 +129,10 @@ fn credential(nats: &TestNats, service: NatsService) -> NatsConfig {
         nats_user: Some(service.name().to_owned()),
         nats_password: Some(Secret::new(TestNats::password(service))),
     }
+}
+
+pub(crate) fn user(number: u128) -> UserId {
+    Uuid::from_u128(number).into()
 }
 
 pub(crate) fn device(number: u128) -> DeviceId {
@@ -114,5 +149,12 @@ pub(crate) fn moved(device: u128, conversation: u128, delivered_seq: u64) -> Cur
         device_id: Uuid::from_u128(device).into(),
         conversation_id: Uuid::from_u128(conversation).into(),
         delivered_seq,
+        read_seq: 0,
+        sent_seq: 0,
     }
+}
+
+/// The same device's user has read as much.
+pub(crate) fn read(device: u128, conversation: u128, read_seq: u64) -> CursorAdvance {
+    CursorAdvance { read_seq, ..moved(device, conversation, read_seq) }
 }

@@ -5,3 +5,4 @@ mod cursors;
 mod faults;
 mod fixture;
 mod migrations;
+mod receipts;

@@ -10,7 +10,7 @@ use entrenous_protocol::{
     rpc::store,
 };
 
-use super::Answer;
+use super::{Answer, unread};
 use crate::{
     http::{
         extract::{Caller, JsonBody, Query, path_id},
@@ -42,7 +42,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 )]
 pub(crate) async fn create(caller: Caller, gateway: Data<Gateway>, body: JsonBody<CreateConversation>) -> Answer {
     let request = store::CreateRequest { caller: caller.0.sub, conversation: body.0 };
-    let created = gateway.call::<store::Create>(&request).await?;
+    let mut created = gateway.call::<store::Create>(&request).await?;
+    // In a new one there is nothing to read, and it is there now, whatever else is away.
+    if !created.is_new {
+        unread::compose(&gateway, caller.0.sub, std::slice::from_mut(&mut created.conversation)).await?;
+    }
     let mut response = if created.is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(response.json(created.conversation))
 }
@@ -63,7 +67,8 @@ pub(crate) async fn list(caller: Caller, gateway: Data<Gateway>, query: Query) -
         cursor: query.text("cursor")?.map(str::to_owned),
         limit: query.limit(PAGE_DEFAULT, PAGE_MAX)?,
     };
-    let page = gateway.call::<store::ListConversations>(&request).await?;
+    let mut page = gateway.call::<store::ListConversations>(&request).await?;
+    unread::compose(&gateway, caller.0.sub, &mut page.items).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -76,6 +81,7 @@ pub(crate) async fn list(caller: Caller, gateway: Data<Gateway>, query: Query) -
 )]
 pub(crate) async fn get(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
     let request = store::ConversationRequest { caller: caller.0.sub, conversation_id: path_id(&request, "id")? };
-    let conversation = gateway.call::<store::GetConversation>(&request).await?;
+    let mut conversation = gateway.call::<store::GetConversation>(&request).await?;
+    unread::compose(&gateway, caller.0.sub, std::slice::from_mut(&mut conversation)).await?;
     Ok(HttpResponse::Ok().json(conversation))
 }

@@ -7,10 +7,11 @@ use actix_web::{
 use entrenous_model::{ConversationId, EntryId};
 use entrenous_protocol::{
     Code, Entry, EntryKind, Failure, NewMessage,
+    entry::MessageType,
     limits::HISTORY_PAGE_MAX,
     message::MessageFields,
     rest::Page,
-    rpc::store::{self, AppendMessage, HistoryPosition, Stored},
+    rpc::store::{self, AppendMessage, Attaching, HistoryPosition, Stored},
 };
 
 use super::Answer;
@@ -58,6 +59,10 @@ pub(crate) async fn send(
         message: body.0.check(id, &gateway.limits)?,
     };
     let stored = gateway.sends.send(append.clone()).await?;
+    if append.message.message_type != MessageType::Control {
+        let sender = Attaching { user_id: append.sender_id, device_id: append.sender_device_id };
+        gateway.receipts.note_sent(&sender, append.conversation_id, stored.seq);
+    }
     Ok(HttpResponse::Created().json(resource(append, stored)))
 }
 

@@ -11,6 +11,7 @@ use std::{
 use entrenous_bus::Bus;
 use entrenous_protocol::{
     Code, Failure,
+    entry::MessageType,
     rpc::store::{Append, AppendRequest, AppendResponse, AppendResult, Stored},
 };
 use entrenous_runtime::{Shutdown, trace};
@@ -112,8 +113,13 @@ impl Replies {
             // A request that has gone needs no answer.
             ReplyTo::Request(sender) => drop(sender.send(result)),
             ReplyTo::Connection { worker, origin } => {
-                let result =
-                    SendResult { origin, conversation_id: message.conversation_id, id: message.message.id, result };
+                let result = SendResult {
+                    origin,
+                    conversation_id: message.conversation_id,
+                    id: message.message.id,
+                    is_counted: message.message.message_type != MessageType::Control,
+                    result,
+                };
                 match self.workers.iter_mut().find(|(known, _)| known.same_channel(&worker)) {
                     Some((_, results)) => results.push(result),
                     None => self.workers.push((worker, vec![result])),

@@ -90,6 +90,7 @@ impl Stack {
         if has_store {
             start_store(&postgres, &nats, &shutdown).await;
         }
+        start_tracker(&postgres, &nats, &shutdown).await;
         let base = start_gateway(&nats, &shutdown, changes).await;
         let stack = Self { base, http: reqwest::Client::new(), shutdown, _postgres: postgres, _nats: nats };
         let look = async || match stack.get("/readyz", None).await {
@@ -172,6 +173,7 @@ pub(crate) fn message(text: &str) -> Value {
 async fn migrate(url: String) -> anyhow::Result<()> {
     entrenous_db::migrate(&url, entrenous_identity::MIGRATIONS).await?;
     entrenous_db::migrate(&url, entrenous_message_store::MIGRATIONS).await?;
+    entrenous_db::migrate(&url, entrenous_delivery_tracker::MIGRATIONS).await?;
     Ok(())
 }
 
@@ -204,6 +206,14 @@ async fn start_store(postgres: &TestPostgres, nats: &TestNats, shutdown: &Shutdo
     let readiness = service.readiness();
     tokio::spawn(service.serve(shutdown.clone()));
     wait_for("the store", async || if readiness.is_ready() { Ok(()) } else { Err("not ready") }).await.unwrap();
+}
+
+async fn start_tracker(postgres: &TestPostgres, nats: &TestNats, shutdown: &Shutdown) {
+    let config = settings(nats, "delivery-tracker", &[("DATABASE_URL", &postgres.url())]);
+    let service = entrenous_delivery_tracker::Service::build(&config).await.unwrap();
+    let readiness = service.readiness();
+    tokio::spawn(service.serve(shutdown.clone()));
+    wait_for("the tracker", async || if readiness.is_ready() { Ok(()) } else { Err("not ready") }).await.unwrap();
 }
 
 async fn start_gateway(nats: &TestNats, shutdown: &Shutdown, changes: &[(&str, &str)]) -> String {

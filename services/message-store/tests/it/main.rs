@@ -15,3 +15,4 @@ mod published;
 mod reads;
 mod sweeping;
 mod sync;
+mod unread;

@@ -95,7 +95,12 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
         ClientFrame::GroupMessage { conversation_id, message } => {
             return send(worker, connection, conversation_id, None, *message);
         }
-        ClientFrame::DeliveryReceipt { conversation_id, seq } => receipt(worker, connection, id, conversation_id, seq),
+        ClientFrame::DeliveryReceipt { conversation_id, seq } => {
+            receipt(worker, connection, id, conversation_id, (seq, 0));
+        }
+        ClientFrame::ReadReceipt { conversation_id, seq } => {
+            receipt(worker, connection, id, conversation_id, (seq, seq));
+        }
         ClientFrame::Subscribe { conversation_ids } => {
             set_unsubscribed(connection, &conversation_ids, false);
             acknowledge(connection, id);
@@ -181,13 +186,13 @@ fn send(
     Ok(())
 }
 
-/// Notes how far the device is, cut to the head. A conversation that this connection has not seen is asked for.
+/// Notes how far the device and the user are (delivered, read), cut to the head. A conversation that this connection has not seen is asked for.
 fn receipt(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     id: Option<EntryId>,
     conversation_id: ConversationId,
-    seq: u64,
+    (delivered_seq, read_seq): (u64, u64),
 ) {
     let head = worker.fanout.borrow().head(conversation_id).filter(|_| connection.mode(conversation_id) == Mode::Live);
     let note = move |worker: &Worker, connection: &Connection, head: u64| {
@@ -195,7 +200,9 @@ fn receipt(
             user_id: connection.user_id,
             device_id: connection.device_id,
             conversation_id,
-            delivered_seq: seq.min(head),
+            delivered_seq: delivered_seq.min(head),
+            read_seq: read_seq.min(head),
+            sent_seq: 0,
         });
         acknowledge(connection, id);
     };
