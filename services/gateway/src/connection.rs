@@ -31,8 +31,9 @@ pub(crate) struct View {
     pub(crate) mode: Mode,
     /// `unsubscribe` was asked for: `sync` passes it over until `subscribe`.
     pub(crate) is_unsubscribed: bool,
-    /// An entry, or an ack in its place, was sent on this connection: it counts in the digest while it is live.
-    pub(crate) has_sent: bool,
+    /// The last seq of which the entry, or an ack in its place, was sent on this connection; 0: none. Counts in the digest
+    /// while the conversation is live.
+    pub(crate) last_sent: u64,
 }
 
 /// How a conversation stands on a connection.
@@ -194,8 +195,15 @@ impl Connection {
     pub(crate) fn set_mode(&self, conversation_id: ConversationId, mode: Mode) -> Option<View> {
         let mut views = self.views.borrow_mut();
         let before = views.get(&conversation_id).copied();
-        let view = views.entry(conversation_id).or_insert(View { mode, is_unsubscribed: false, has_sent: false });
+        let view = views.entry(conversation_id).or_insert(View { mode, is_unsubscribed: false, last_sent: 0 });
         view.mode = mode;
         before
+    }
+
+    /// Entries up to this seq, or acks in their place, were sent.
+    pub(crate) fn note_sent(&self, conversation_id: ConversationId, seq: u64) {
+        if let Some(view) = self.views.borrow_mut().get_mut(&conversation_id) {
+            view.last_sent = seq;
+        }
     }
 }

@@ -41,8 +41,10 @@ struct Feed {
 #[derive(Debug)]
 struct LiveEntry {
     connection: Rc<Connection>,
+    /// Where the connection is: it gets what comes after.
     last_seq: u64,
-    has_sent: bool,
+    /// As in the connection's view.
+    last_sent: u64,
     /// Own sends are acknowledged in place; not while a `sync` is under way.
     is_origin: bool,
 }
@@ -386,7 +388,7 @@ impl Fanout {
         self.open(conversation, head).syncing += 1;
         if before == Some(Mode::Live) {
             if let Some(live) = self.take_live(conversation, connection) {
-                mark_sent(connection, conversation, live.has_sent);
+                connection.note_sent(conversation, live.last_sent);
             }
             connection.release_acks(conversation);
         }
@@ -404,7 +406,7 @@ impl Fanout {
         match connection.set_mode(conversation, Mode::Paused).map(|view| view.mode) {
             Some(Mode::Live) => {
                 if let Some(live) = self.take_live(conversation, connection) {
-                    mark_sent(connection, conversation, live.has_sent);
+                    connection.note_sent(conversation, live.last_sent);
                 }
                 connection.release_acks(conversation);
             }
@@ -433,7 +435,7 @@ impl Fanout {
         is_origin: bool,
     ) {
         let before = connection.set_mode(conversation, Mode::Live);
-        let has_sent = before.is_some_and(|view| view.has_sent);
+        let last_sent = before.map_or(0, |view| view.last_sent);
         let feed = self.open(conversation, position);
         if before.map(|view| view.mode) == Some(Mode::Syncing) {
             feed.syncing = feed.syncing.saturating_sub(1);
@@ -441,9 +443,9 @@ impl Fanout {
         if feed.live.iter().any(|live| Rc::ptr_eq(&live.connection, connection)) {
             return;
         }
-        feed.live.push(LiveEntry { connection: Rc::clone(connection), last_seq: position, has_sent, is_origin });
-        if has_sent {
-            connection.digest.set(connection.digest.get() ^ digest_of(conversation, position));
+        feed.live.push(LiveEntry { connection: Rc::clone(connection), last_seq: position, last_sent, is_origin });
+        if last_sent > 0 {
+            connection.digest.set(connection.digest.get() ^ digest_of(conversation, last_sent));
         }
     }
 
@@ -486,8 +488,8 @@ impl Fanout {
         let feed = self.feeds.get_mut(&conversation)?;
         let at = feed.live.iter().position(|live| Rc::ptr_eq(&live.connection, connection))?;
         let live = feed.live.swap_remove(at);
-        if live.has_sent {
-            connection.digest.set(connection.digest.get() ^ digest_of(conversation, live.last_seq));
+        if live.last_sent > 0 {
+            connection.digest.set(connection.digest.get() ^ digest_of(conversation, live.last_sent));
         }
         self.close_if_unused(conversation);
         Some(live)
@@ -513,10 +515,9 @@ impl LiveEntry {
             }
             None => self.connection.send(forward.text.clone()),
         }
-        let before = if self.has_sent { digests.of(self.last_seq) } else { 0 };
+        let before = if self.last_sent > 0 { digests.of(self.last_sent) } else { 0 };
         self.connection.digest.set(self.connection.digest.get() ^ before ^ digests.of(forward.seq));
-        self.last_seq = forward.seq;
-        self.has_sent = true;
+        (self.last_seq, self.last_sent) = (forward.seq, forward.seq);
     }
 }
 
@@ -543,12 +544,6 @@ impl Digests {
 fn digest_of(conversation: ConversationId, seq: u64) -> u64 {
     let hash = Sha256::new().chain_update(conversation.as_bytes()).chain_update(seq.to_be_bytes()).finalize();
     hash.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
-}
-
-fn mark_sent(connection: &Connection, conversation: ConversationId, has_sent: bool) {
-    if let Some(view) = connection.views.borrow_mut().get_mut(&conversation) {
-        view.has_sent |= has_sent;
-    }
 }
 
 fn member_of(text: &str) -> Option<MemberContent> {

@@ -72,8 +72,8 @@ struct Place {
     /// Everything up to here has been given to the user.
     cursor: u64,
     phase: Phase,
-    /// An entry, or an `ack` in its place, came on this connection: then it counts in the digest.
-    has_received: bool,
+    /// The last seq of which the entry, or an `ack` in its place, came on this connection: it counts in the digest. 0: none.
+    last_received: u64,
 }
 
 /// A conversation of which nothing is known but own acks. Either it was live all the time, and they stand in place; or
@@ -116,7 +116,7 @@ impl Places {
         }
         for place in self.by_conversation.values_mut() {
             place.phase = Phase::Idle;
-            place.has_received = false;
+            place.last_received = 0;
         }
     }
 
@@ -246,11 +246,11 @@ impl Places {
             self.end_unclear(conversation, unclear, seq);
         }
         let Some(place) = self.by_conversation.get_mut(&conversation) else {
-            let place = Place { has_received: true, ..Place::new(seq, self.phase_of_new()) };
+            let place = Place { last_received: seq, ..Place::new(seq, self.phase_of_new()) };
             self.by_conversation.insert(conversation, place);
             return Take::Deliver;
         };
-        place.has_received = true;
+        place.last_received = seq;
         let violation = Violation { conversation, expected: place.cursor.saturating_add(1), seen: seq };
         let is_next = seq == violation.expected;
         let is_known = seq <= place.cursor;
@@ -286,14 +286,16 @@ impl Places {
             return AckPlace::Unclear;
         };
         if place.phase != Phase::Live {
-            place.has_received |= place.phase == Phase::Broken;
+            if place.phase == Phase::Broken {
+                place.last_received = seq;
+            }
             return AckPlace::Apart;
         }
         let expected = place.cursor.saturating_add(1);
         if seq < expected || (is_repeat && seq > expected) {
             return AckPlace::Apart;
         }
-        place.has_received = true;
+        place.last_received = seq;
         if seq > expected {
             place.phase = Phase::Broken;
             return AckPlace::Violation(Violation { conversation, expected, seen: seq });
@@ -310,8 +312,8 @@ impl Places {
         is_settled.then(|| {
             self.by_conversation
                 .iter()
-                .filter(|(_, place)| place.has_received)
-                .fold(0, |digest, (id, place)| digest ^ digest_of(*id, place.cursor))
+                .filter(|(_, place)| place.last_received > 0)
+                .fold(0, |digest, (id, place)| digest ^ digest_of(*id, place.last_received))
         })
     }
 
@@ -333,9 +335,9 @@ impl Places {
             let in_place = stored.seq < below && is_next;
             match &mut begun {
                 _ if stored.seq >= below => {}
-                Some(place) if is_next => place.cursor = stored.seq,
+                Some(place) if is_next => (place.cursor, place.last_received) = (stored.seq, stored.seq),
                 Some(place) => place.phase = Phase::Broken,
-                None => begun = Some(Place { has_received: true, ..Place::new(stored.seq, Phase::Live) }),
+                None => begun = Some(Place { last_received: stored.seq, ..Place::new(stored.seq, Phase::Live) }),
             }
             self.settled.push(Settled { id, stored, in_place });
         }
@@ -352,7 +354,7 @@ impl Places {
 
 impl Place {
     fn new(cursor: u64, phase: Phase) -> Self {
-        Self { cursor, phase, has_received: false }
+        Self { cursor, phase, last_received: 0 }
     }
 
     fn needs_sync(&self) -> bool {

@@ -209,6 +209,12 @@ fn the_digest_is_over_what_was_sent_live() {
     assert_eq!(alice.digest.get(), 0);
     fanout.go_live(&alice, conversation(), 2, true);
     assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
+    // What the client has from elsewhere was not sent here.
+    fanout.pause(&alice, conversation());
+    fanout.go_live(&alice, conversation(), 5, true);
+    assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
+    fanout.on_live_entry(&live(6, 0, None));
+    assert_eq!(alice.digest.get(), digest_of(conversation(), 6));
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn set_unsubscribed(connection: &Connection, conversations: &[ConversationId], i
         if let Some(view) = views.get_mut(conversation) {
             view.is_unsubscribed = is_unsubscribed;
         } else if is_unsubscribed && views.len() < VIEWS_MAX {
-            views.insert(*conversation, View { mode: Mode::Paused, is_unsubscribed, has_sent: false });
+            views.insert(*conversation, View { mode: Mode::Paused, is_unsubscribed, last_sent: 0 });
         }
     }
 }

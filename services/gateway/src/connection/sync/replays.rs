@@ -83,11 +83,6 @@ impl Replays {
             if replay.position >= target {
                 replay.is_settled = true;
                 replay.head = replay.position;
-                if replay.sent > 0
-                    && let Some(view) = self.connection.views.borrow_mut().get_mut(&replay.conversation)
-                {
-                    view.has_sent = true;
-                }
                 fanout.go_live(&self.connection, replay.conversation, replay.position, false);
             } else if self.budget.is_used_up(replay) {
                 replay.is_settled = true;
@@ -151,6 +146,9 @@ fn send(connection: &Rc<Connection>, fanout: &mut Fanout, replay: &mut Replay, r
         budget.entries = budget.entries.saturating_sub(1);
         budget.bytes = budget.bytes.saturating_sub(bytes);
         connection.send(String::from(Box::<str>::from(entry.frame)));
+    }
+    if replay.sent > 0 {
+        connection.note_sent(replay.conversation, replay.position);
     }
 }
 

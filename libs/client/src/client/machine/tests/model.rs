@@ -58,7 +58,8 @@ struct Peer {
     to_client: VecDeque<ServerFrame>,
     /// Per live conversation the last seq that the server believes it sent.
     live: HashMap<usize, u64>,
-    has_sent: [bool; CONVERSATIONS],
+    /// The last seq sent on this connection.
+    last_sent: [u64; CONVERSATIONS],
     has_synced: bool,
 }
 
@@ -391,8 +392,9 @@ impl World {
 
     fn heartbeat(&mut self) {
         let Some(peer) = &mut self.peer else { return };
-        let digest = peer.live.iter().filter(|(lane, _)| peer.has_sent[**lane]).fold(0, |digest, (lane, seq)| {
-            let conversation = conversation(*lane);
+        let live = peer.live.keys().map(|lane| (*lane, peer.last_sent[*lane])).filter(|(_, seq)| *seq > 0);
+        let digest = live.fold(0, |digest, (lane, seq)| {
+            let conversation = conversation(lane);
             let hash = Sha256::new().chain_update(conversation.as_bytes()).chain_update(seq.to_be_bytes()).finalize();
             digest ^ u64::from_be_bytes(hash[..8].try_into().unwrap())
         });
@@ -414,7 +416,7 @@ impl World {
             peer.to_client.push_back(entry(conversation_id, seq_of(at + 1), *stored));
         }
         peer.live.insert(lane, seq_of(self.logs[lane].len()));
-        peer.has_sent[lane] = true;
+        peer.last_sent[lane] = seq_of(self.logs[lane].len());
     }
 
     /// Stores what is not there yet and forwards it; `origin`: who sent it waits for the ack on this connection.
@@ -433,7 +435,7 @@ impl World {
             return;
         }
         peer.live.insert(lane, seq);
-        peer.has_sent[lane] = true;
+        peer.last_sent[lane] = seq;
         let frame = || match origin {
             Some(id) => ack(id, conversation, seq),
             None => entry(conversation, seq, stored),
@@ -558,8 +560,10 @@ impl World {
                 peer.to_client.push_back(entry(conversation_id, synced.sent_up_to, *stored));
             }
             synced.has_more = synced.sent_up_to < head;
+            if synced.sent_up_to > start {
+                peer.last_sent[lane] = synced.sent_up_to;
+            }
             if synced.sent_up_to > start || synced.has_more {
-                peer.has_sent[lane] = true;
                 listed.push(synced);
             }
             if !synced.has_more {
