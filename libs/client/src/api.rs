@@ -241,6 +241,14 @@ impl Api {
         json(request.json(message)).await
     }
 
+    /// What this device has not acknowledged, the most urgent first.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn undelivered(&self, limit: u32) -> Result<Page<Entry>, ApiError> {
+        json(self.request(Method::GET, "messages/undelivered").query(&[("limit", limit)])).await
+    }
+
     /// How many messages of others are unread, and which.
     ///
     /// # Errors

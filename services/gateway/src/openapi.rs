@@ -17,7 +17,7 @@ use utoipa::{
 };
 
 use crate::routes::{
-    auth, conversations, devices, log, members, messages, operations, receipts, reference, unread, users,
+    auth, conversations, devices, log, members, messages, operations, receipts, reference, undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -56,6 +56,7 @@ pub fn text() -> &'static str {
         messages::send,
         messages::history,
         messages::get,
+        undelivered::list,
         unread::list,
         unread::mark,
         receipts::list,

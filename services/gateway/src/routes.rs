@@ -9,6 +9,7 @@ pub(crate) mod messages;
 pub(crate) mod operations;
 pub(crate) mod receipts;
 pub(crate) mod reference;
+pub(crate) mod undelivered;
 pub(crate) mod unread;
 pub(crate) mod users;
 
@@ -38,6 +39,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     members::configure(config);
     messages::configure(config);
     unread::configure(config);
+    undelivered::configure(config);
     receipts::configure(config);
     log::configure(config);
     operations::configure(config);

@@ -7,10 +7,13 @@ use entrenous_client::{
     outgoing,
 };
 use entrenous_model::{ConversationId, IdGenerator};
-use entrenous_protocol::rest::{MarkRead, UnreadEntries};
+use entrenous_protocol::{
+    entry::ConversationKind,
+    rest::{MarkRead, UnreadEntries},
+};
 use entrenous_system_tests::{Person, Shape, System};
 
-use crate::support::{group, live, next, next_entry, text, until};
+use crate::support::{conversation, group, live, next, next_entry, text, until};
 
 async fn next_read(connection: &mut Connection) -> Receipt {
     next(connection, |body| match body {
@@ -109,4 +112,38 @@ async fn what_is_said_to_be_read_is_checked() {
         Some(if receipts.read_count == 1 { "alice sees it" } else { "not yet" }.to_owned())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_has_not_acknowledged_is_listed_the_most_urgent_first() {
+    let system = System::start(&Shape::one_process()).await.unwrap();
+    let alice = Person::new(system.gateway(), "alice").await.unwrap();
+    let bob = Person::new(system.gateway(), "bob").await.unwrap();
+    let room = group(&alice, &[&bob]).await;
+    for number in 0..3 {
+        alice.api.send_message(room, &text(&number.to_string())).await.unwrap();
+    }
+    let direct = alice.api.create_conversation(&conversation(ConversationKind::Direct, &[&bob])).await.unwrap().id;
+    alice.api.send_message(direct, &text("urgent")).await.unwrap();
+    let listed = async |limit| {
+        let page = bob.api.undelivered(limit).await.unwrap();
+        let places: Vec<_> = page.items.iter().map(|entry| (entry.conversation_id, entry.seq)).collect();
+        (places, page.has_more)
+    };
+    let all = vec![(direct, 1), (room, 1), (room, 2), (room, 3), (room, 4)];
+    assert_eq!(listed(100).await, (all.clone(), false));
+    assert_eq!(listed(2).await, (all[..2].to_vec(), true));
+    assert_eq!(listed(1).await, (all[..1].to_vec(), true));
+    let at_bob = live(&bob).await;
+    for (conversation, seq) in [(direct, 1), (room, 3)] {
+        let id = IdGenerator.next();
+        let receipt = outgoing::delivery_receipt(Some(id), conversation, seq);
+        at_bob.handle().request(id, receipt).await.unwrap().wait().await.unwrap();
+    }
+    let left = (vec![(room, 4)], false);
+    until("acknowledged", async || Some(if listed(100).await == left { "acknowledged" } else { "not yet" }.to_owned()))
+        .await;
+    // Each device for itself: another one begins when it was added.
+    let laptop = Person::login(system.gateway(), "bob", "laptop").await.unwrap();
+    assert!(laptop.api.undelivered(10).await.unwrap().items.is_empty());
 }

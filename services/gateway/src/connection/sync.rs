@@ -4,7 +4,7 @@
 //! has forwarded; then, in the same breath, the connection joins the live list. Nothing is held back and nothing is
 //! sent twice.
 
-mod plan;
+pub(crate) mod plan;
 mod replays;
 #[cfg(test)]
 mod tests;

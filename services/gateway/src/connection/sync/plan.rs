@@ -109,7 +109,7 @@ pub(super) fn replays(
     wanted.into_iter().map(|(_, replay)| replay).collect()
 }
 
-fn rank(membership: &Membership) -> u8 {
+pub(crate) fn rank(membership: &Membership) -> u8 {
     match membership.kind {
         ConversationKind::Direct => 0,
         _ if membership.has_mention => 0,
