@@ -24,6 +24,9 @@ pub const LIVE_ALL: &str = "entrenous.live.*";
 /// What gateways tell presence.
 pub const PRESENCE_REPORT: &str = "entrenous.presence.report";
 
+/// Who is typing: from gateways to gateways.
+pub const TYPING: &str = "entrenous.typing";
+
 /// The stream of events.
 pub const EVENTS_STREAM: &str = "EVENTS";
 

@@ -155,6 +155,11 @@ pub fn ping(id: EntryId) -> String {
     print("ping", Some(id), &json!({}))
 }
 
+/// `typing_indicator`.
+pub fn typing(id: Option<EntryId>, conversation_id: ConversationId, typing: bool) -> String {
+    print("typing_indicator", id, &json!({"conversation_id": conversation_id, "typing": typing}))
+}
+
 /// `read_receipt`: everything up to `seq` was read.
 pub fn read_receipt(id: Option<EntryId>, conversation_id: ConversationId, seq: u64) -> String {
     print("read_receipt", id, &json!({"conversation_id": conversation_id, "seq": seq}))

@@ -119,7 +119,8 @@ impl Service {
         match self {
             Self::Gateway => {
                 subscribe.push("entrenous.live.>".to_owned());
-                publish.push("entrenous.presence.report".to_owned());
+                subscribe.push("entrenous.typing".to_owned());
+                publish.extend(["entrenous.presence.report".to_owned(), "entrenous.typing".to_owned()]);
             }
             Self::Presence => subscribe.push("entrenous.presence.report".to_owned()),
             Self::MessageStore => publish.extend(["entrenous.events.>".to_owned(), "$JS.API.>".to_owned()]),

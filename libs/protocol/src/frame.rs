@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::{
     Code, Failure, Limits, NewMessage,
-    live::{Receipt, ReceiptKind},
+    live::{Receipt, ReceiptKind, Typing},
     message::MessageFields,
 };
 
@@ -25,6 +25,8 @@ pub enum ClientFrame {
     DeliveryReceipt { conversation_id: ConversationId, seq: u64 },
     /// Everything up to `seq` was read.
     ReadReceipt { conversation_id: ConversationId, seq: u64 },
+    /// The user is typing, or no longer.
+    TypingIndicator { conversation_id: ConversationId, typing: bool },
     /// Lifts `unsubscribe`.
     Subscribe { conversation_ids: Vec<ConversationId> },
     /// Pauses conversations.
@@ -122,6 +124,11 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
         seq: u64,
     }
     #[derive(Deserialize)]
+    struct Typing {
+        conversation_id: ConversationId,
+        typing: bool,
+    }
+    #[derive(Deserialize)]
     struct Conversations {
         conversation_ids: Vec<ConversationId>,
     }
@@ -144,6 +151,10 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
         "read_receipt" => {
             let Position { conversation_id, seq } = payload(envelope)?;
             ClientFrame::ReadReceipt { conversation_id, seq }
+        }
+        "typing_indicator" => {
+            let Typing { conversation_id, typing } = payload(envelope)?;
+            ClientFrame::TypingIndicator { conversation_id, typing }
         }
         "subscribe" => {
             ClientFrame::Subscribe { conversation_ids: payload::<Conversations>(envelope)?.conversation_ids }
@@ -273,6 +284,11 @@ pub fn receipt(receipt: &Receipt) -> String {
         ReceiptKind::Read => "read_receipt",
     };
     print(name, None, &json!(Payload { conversation_id, user_id, device_id, seq, at }))
+}
+
+/// `typing_indicator`.
+pub fn typing(typing: &Typing) -> String {
+    print("typing_indicator", None, &json!(typing))
 }
 
 /// The periodic sign of life; `digest` as docs/protocol.md, section 3, defines it.

@@ -126,6 +126,18 @@ pub enum ReceiptKind {
     Read,
 }
 
+/// Somebody is typing, or no longer: from gateway to gateway, at most once, not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Typing {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Who.
+    pub user_id: UserId,
+    /// Begins or goes on; else it has ended.
+    pub typing: bool,
+}
+
 /// The `origin` of a connection: the random half of its id, never 0.
 pub fn origin_of(connection_id: ConnectionId) -> u64 {
     connection_id.as_uuid().as_u64_pair().1

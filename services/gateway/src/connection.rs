@@ -117,6 +117,13 @@ impl Connection {
         self.outbox.push(Outgoing::Text(frame.into()));
     }
 
+    /// Queues a frame that nobody misses, unless something else waits.
+    pub(crate) fn offer(&self, frame: ByteString) {
+        if self.outbox.is_empty() {
+            self.outbox.push(Outgoing::Text(frame));
+        }
+    }
+
     /// Asks for the end of the connection. The first reason counts.
     pub(crate) fn close(&self, code: CloseCode) {
         self.outbox.close(code);

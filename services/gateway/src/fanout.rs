@@ -16,7 +16,7 @@ use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
     entry::{EntryKind, MemberContent},
     frame,
-    live::{FLAG_MEMBER, LiveMessage},
+    live::{FLAG_MEMBER, LiveMessage, Typing},
     rpc::store::{Head, LogEntry, Memberships, Stored},
 };
 use serde::Deserialize;
@@ -177,6 +177,16 @@ impl Fanout {
         }
         let feed = self.feeds.get(&conversation);
         feed.is_some_and(|feed| feed.live.iter().any(|live| live.connection.has_pending()))
+    }
+
+    /// Somebody is typing, or no longer: told to the others that have the conversation live, where nothing else waits.
+    pub(crate) fn on_typing(&self, typing: &Typing) {
+        let Some(feed) = self.feeds.get(&typing.conversation_id) else { return };
+        let others = feed.live.iter().filter(|live| live.connection.user_id != typing.user_id);
+        let text = ByteString::from(frame::typing(typing));
+        for live in others {
+            live.connection.offer(text.clone());
+        }
     }
 
     /// Entries read from the log to repair a hole. Gives whether the conversation has caught up.

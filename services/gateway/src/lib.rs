@@ -16,6 +16,7 @@ mod state;
 mod store;
 mod store_clock;
 mod tokens;
+mod typing;
 mod worker;
 
 use std::{
@@ -109,6 +110,7 @@ impl Service {
         tasks.spawn(admin.serve(late.clone()));
         tasks.spawn_vital("readiness", shutdown.clone(), watch_readiness(Arc::clone(&gateway), late.clone()));
         tasks.spawn_vital("live", late.clone(), stop_with(late.clone(), live::run(Arc::clone(&gateway), live)));
+        tasks.spawn_vital("typing", late.clone(), stop_with(late.clone(), typing::run(Arc::clone(&gateway))));
         tasks.spawn_vital("receipts", shutdown.clone(), receipts::run(Arc::clone(&gateway), late.clone()));
         tasks.spawn_vital("presence", shutdown.clone(), presence::run(Arc::clone(&gateway), late.clone()));
         tasks.spawn_vital(

@@ -8,7 +8,7 @@ use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
-    live::{LiveKind, LiveMessage, UserNotice},
+    live::{LiveKind, LiveMessage, Typing, UserNotice},
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
@@ -16,9 +16,14 @@ use entrenous_protocol::{
 };
 use entrenous_runtime::trace;
 use futures::future::join_all;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use crate::{fanout::Fanout, sends::SendResult, state::Gateway};
+use crate::{
+    fanout::Fanout,
+    sends::SendResult,
+    state::Gateway,
+    typing::{self, Typists},
+};
 
 /// Events that wait for a worker. It never waits for a client, so the queue is nearly always empty.
 const EVENTS_MAX: usize = 4_096;
@@ -40,6 +45,8 @@ pub enum WorkerEvent {
     Degraded(bool),
     /// What became of sends.
     Sent(Arc<[SendResult]>),
+    /// Somebody is typing, or no longer.
+    Typing(Typing),
     /// Logins that ended.
     LoginsEnded(Arc<[LoginId]>),
     /// The gateway stops: say so, then close with 1012, spread over this time.
@@ -59,6 +66,8 @@ pub struct CatchUp {
 pub(crate) struct Worker {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) fanout: RefCell<Fanout>,
+    /// Whose connections are typing.
+    pub(crate) typists: RefCell<Typists>,
     /// Where results of sends go.
     pub(crate) events: mpsc::Sender<WorkerEvent>,
 }
@@ -68,7 +77,7 @@ impl Worker {
     pub(crate) fn start(gateway: Arc<Gateway>) -> Rc<Self> {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         gateway.add_worker(events.clone());
-        let worker = Rc::new(Self { gateway, fanout: RefCell::default(), events });
+        let worker = Rc::new(Self { gateway, fanout: RefCell::default(), typists: RefCell::default(), events });
         actix_web::rt::spawn(Rc::clone(&worker).run(inbox));
         worker
     }
@@ -86,6 +95,7 @@ impl Worker {
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.fanout.borrow_mut().tick();
+                    typing::tell(&self.gateway, self.typists.borrow_mut().take_ended(Instant::now()));
                     if count.is_multiple_of(UNCLAIMED_TICKS) {
                         self.fanout.borrow_mut().age_unclaimed();
                     }
@@ -117,6 +127,7 @@ impl Worker {
                     self.on_sent(result);
                 }
             }
+            WorkerEvent::Typing(typing) => self.fanout.borrow().on_typing(&typing),
             WorkerEvent::LoginsEnded(logins) => self.end_logins(&logins),
             WorkerEvent::Drain(spread) => self.drain(spread),
         }

@@ -13,3 +13,4 @@ mod receipts;
 mod stays;
 mod support;
 mod traces;
+mod typing;

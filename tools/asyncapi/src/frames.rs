@@ -35,6 +35,13 @@ pub struct Receipt {
     pub at: Timestamp,
 }
 
+/// The user is typing, or no longer.
+#[derive(Deserialize, JsonSchema)]
+pub struct TypingIndicator {
+    pub conversation_id: ConversationId,
+    pub typing: bool,
+}
+
 /// Which conversations.
 #[derive(Deserialize, JsonSchema)]
 pub struct Conversations {
@@ -160,6 +167,7 @@ pub const FROM_CLIENTS: &[Frame] = &[
     message("group_message", "A message into a conversation of any kind.", "the conversation"),
     frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<Position>),
     frame("read_receipt", "Everything up to `seq` was read.", schema::<Position>),
+    frame("typing_indicator", "The user is typing, or no longer; ends after 6 s by itself.", schema::<TypingIndicator>),
     frame("subscribe", "Lifts `unsubscribe`.", schema::<Conversations>),
     frame("unsubscribe", "Pauses conversations on this connection.", schema::<Conversations>),
     frame("sync", "Where to begin; until the first one a connection gets no entries.", schema::<SyncRequest>),
@@ -187,6 +195,7 @@ pub const FROM_SERVER: &[Frame] = &[
         schema::<Receipt>,
     ),
     frame("read_receipt", "Told to the authors of what it covers, and to the user's own devices.", schema::<Receipt>),
+    frame("typing_indicator", "Somebody is typing, or no longer.", schema::<entrenous_protocol::live::Typing>),
     frame("notification", "Something that happened to the user.", schema::<Notification>),
     frame("heartbeat", "A sign of life, at the interval that `connected` named.", schema::<Heartbeat>),
     frame("sync_complete", "A `sync` is done; stands for its `ack`.", schema::<SyncComplete>),

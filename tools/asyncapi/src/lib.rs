@@ -7,7 +7,7 @@ use entrenous_bus::subjects;
 use entrenous_protocol::{
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     failure::Failure,
-    live::{LIVE_SHARDS, UserNotice},
+    live::{LIVE_SHARDS, Typing, UserNotice},
     rpc::{self, presence::GatewayReport},
 };
 use schemars::{SchemaGenerator, generate::SchemaSettings};
@@ -34,6 +34,7 @@ pub fn document() -> Value {
     parts.requests();
     parts.live();
     parts.presence();
+    parts.typing();
     parts.events();
     let mut document = json!({
         "asyncapi": "3.0.0",
@@ -246,6 +247,18 @@ impl Parts {
             address: subjects::PRESENCE_REPORT.to_owned(),
             help: "What gateways tell presence; at most once.",
             messages: vec![("presence.report.message".to_owned(), report)],
+            action: "send",
+        });
+    }
+
+    fn typing(&mut self) {
+        let payload = self.generator.subschema_for::<Typing>();
+        let typing = json!({"name": "typing", "summary": "Somebody is typing, or no longer.", "payload": payload});
+        self.subject(Subject {
+            name: "typing",
+            address: subjects::TYPING.to_owned(),
+            help: "What gateways tell each other; at most once.",
+            messages: vec![("typing.message".to_owned(), typing)],
             action: "send",
         });
     }

@@ -15,7 +15,7 @@ use entrenous_protocol::{
     entry::{ConversationKind, EntryKind},
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     frame::{self, SyncedConversation},
-    live::{Receipt, ReceiptKind, UserNotice},
+    live::{Receipt, ReceiptKind, Typing, UserNotice},
     rpc::{Reply, identity, store},
 };
 use jsonschema::Validator;
@@ -209,6 +209,7 @@ fn server_frames() -> Vec<String> {
         frame::heartbeat(None, 9),
         frame::receipt(&receipt(ReceiptKind::Delivered, None)),
         frame::receipt(&receipt(ReceiptKind::Read, Some(IdGenerator.next()))),
+        frame::typing(&Typing { conversation_id: IdGenerator.next(), user_id: IdGenerator.next(), typing: true }),
         frame::conversation_joined(IdGenerator.next(), 1),
         frame::conversation_left(IdGenerator.next(), 1),
         frame::sync_complete(id, &[synced], 0),

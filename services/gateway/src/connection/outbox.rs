@@ -76,6 +76,11 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.borrow().is_empty()
+    }
+
     /// Asks for the end: what waits is written first, unless the client is too slow.
     pub(crate) fn close(&self, code: CloseCode) {
         if self.close.get().is_none() {

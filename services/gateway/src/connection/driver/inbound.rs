@@ -7,6 +7,7 @@ use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::{
     CloseCode, NewMessage,
     frame::{self, ClientFrame, Rejected},
+    live::Typing,
     rpc::{
         store::{AppendMessage, ConversationRequest, GetConversation},
         tracker::CursorAdvance,
@@ -19,6 +20,7 @@ use super::{Connection, clock::Clock};
 use crate::{
     connection::{Mode, View, handshake, outbox::Outgoing},
     sends::ReplyTo,
+    typing,
     worker::Worker,
 };
 
@@ -100,6 +102,9 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
         }
         ClientFrame::ReadReceipt { conversation_id, seq } => {
             receipt(worker, connection, id, conversation_id, (seq, seq));
+        }
+        ClientFrame::TypingIndicator { conversation_id, typing } => {
+            note_typing(worker, connection, id, conversation_id, typing);
         }
         ClientFrame::Subscribe { conversation_ids } => {
             set_unsubscribed(connection, &conversation_ids, false);
@@ -215,6 +220,36 @@ fn receipt(
         let request = ConversationRequest { caller: connection.user_id, conversation_id };
         match worker.gateway.call::<GetConversation>(&request).await {
             Ok(conversation) => note(&worker, &connection, conversation.last_seq),
+            Err(failure) => connection.send(failure.frame(id)),
+        }
+    });
+}
+
+/// Typing where the user is a member. What is not live on this connection is asked for.
+fn note_typing(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    id: Option<EntryId>,
+    conversation_id: ConversationId,
+    typing: bool,
+) {
+    let note = move |worker: &Worker, connection: &Connection| {
+        let said = Typing { conversation_id, user_id: connection.user_id, typing };
+        let told = worker.typists.borrow_mut().note(connection.origin, said, Instant::now());
+        typing::tell(&worker.gateway, told.into_iter().collect());
+        acknowledge(connection, id);
+    };
+    if connection.mode(conversation_id) == Mode::Live {
+        note(worker, connection);
+        return;
+    }
+    let (worker, connection) = (Rc::clone(worker), Rc::clone(connection));
+    actix_web::rt::spawn(async move {
+        let request = ConversationRequest { caller: connection.user_id, conversation_id };
+        match worker.gateway.call::<GetConversation>(&request).await {
+            // Who has left meanwhile types no more.
+            Ok(_) if worker.fanout.borrow().connection(connection.origin).is_some() => note(&worker, &connection),
+            Ok(_) => {}
             Err(failure) => connection.send(failure.frame(id)),
         }
     });
