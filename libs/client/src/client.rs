@@ -23,6 +23,7 @@ use std::{
 use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
 use entrenous_protocol::{
     Limits,
+    live::ReceiptKind,
     rest::{LoginDevice, Tokens},
 };
 use tokio::{
@@ -169,8 +170,8 @@ impl fmt::Debug for Handle {
 struct Shared {
     end: OnceLock<End>,
     /// Delivered up to where, not yet told to the driver: one number a conversation.
-    delivered: Mutex<HashMap<ConversationId, u64>>,
-    has_delivered: Notify,
+    owed: Mutex<HashMap<(ConversationId, ReceiptKind), u64>>,
+    has_owed: Notify,
     frame_bytes_max: usize,
 }
 
@@ -332,11 +333,20 @@ impl Handle {
     /// Says that everything up to `seq` is on this device: for [`Receipts::Manual`]. Receipts are gathered, and told
     /// again until the server has them.
     pub fn acknowledge_delivery(&self, conversation_id: ConversationId, seq: u64) {
-        let mut delivered = self.shared.delivered.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = delivered.entry(conversation_id).or_default();
+        self.owe(conversation_id, ReceiptKind::Delivered, seq);
+    }
+
+    /// Says that everything up to `seq` was read, and so is on this device. Told as [`Handle::acknowledge_delivery`].
+    pub fn acknowledge_read(&self, conversation_id: ConversationId, seq: u64) {
+        self.owe(conversation_id, ReceiptKind::Read, seq);
+    }
+
+    fn owe(&self, conversation_id: ConversationId, kind: ReceiptKind, seq: u64) {
+        let mut owed = self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = owed.entry((conversation_id, kind)).or_default();
         *known = seq.max(*known);
-        drop(delivered);
-        self.shared.has_delivered.notify_one();
+        drop(owed);
+        self.shared.has_owed.notify_one();
     }
 
     /// Breaks the connection off and comes back as after any break; where there is none, tries at once. For programs
@@ -373,8 +383,8 @@ impl Shared {
         SendError::Ended(self.end())
     }
 
-    fn take_delivered(&self) -> HashMap<ConversationId, u64> {
-        std::mem::take(&mut *self.delivered.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_owed(&self) -> HashMap<(ConversationId, ReceiptKind), u64> {
+        std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     Command, Cursors, EVENTS_MAX, Fate, Login, Options, SendError, Shared, Stats,
     event::Item,
     machine::{Action, ListError, Machine},
+    receipts::Receipt,
     tokens::{RenewError, TokenSource},
 };
 use crate::{
@@ -110,9 +111,9 @@ impl<T: TokenSource> Driver<T> {
             read = read(self.socket.as_mut()), if is_listening => self.on_read(read),
             () = sleep_until(deadline.unwrap_or(self.began)), if deadline.is_some() => self.machine.on_time(self.now()),
             command = self.ends.commands.recv() => self.obey(command.unwrap_or(Command::Close)),
-            () = self.ends.shared.has_delivered.notified() => {
-                for (conversation, seq) in self.ends.shared.take_delivered() {
-                    self.machine.owe_receipt(self.now(), conversation, seq);
+            () = self.ends.shared.has_owed.notified() => {
+                for ((conversation, kind), seq) in self.ends.shared.take_owed() {
+                    self.machine.owe_receipt(self.now(), Receipt { kind, conversation, seq });
                 }
             }
             () = wait_for_room(&self.ends.items), if !self.items.is_empty() => {

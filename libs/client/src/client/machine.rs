@@ -10,7 +10,7 @@ use std::{
 };
 
 use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
-use entrenous_protocol::{Code, Entry};
+use entrenous_protocol::{Code, Entry, live::ReceiptKind};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -21,7 +21,7 @@ use super::{
     outbox::{Outbox, RefusalKind, Refused},
     pace::Pace,
     places::{AckPlace, Places, Settled, Take},
-    receipts::Receipts,
+    receipts::{Receipt, Receipts},
     tokens::RenewError,
 };
 use crate::{
@@ -344,9 +344,9 @@ impl Machine {
         self.transmit(now);
     }
 
-    /// The device has everything up to this seq.
-    pub(super) fn owe_receipt(&mut self, now: Duration, conversation: ConversationId, seq: u64) {
-        self.receipts.owe(now, conversation, seq);
+    /// The server is to hear of this.
+    pub(super) fn owe_receipt(&mut self, now: Duration, receipt: Receipt) {
+        self.receipts.owe(now, receipt);
         self.transmit(now);
     }
 
@@ -594,8 +594,12 @@ impl Machine {
         }
         while self.pace.due() <= now && self.receipts_due().is_some() {
             let id = make_id(&mut self.rng);
-            let Some((conversation, seq)) = self.receipts.next(now, id) else { break };
-            self.transmit_now(now, outgoing::delivery_receipt(Some(id), conversation, seq).into());
+            let Some(Receipt { kind, conversation, seq }) = self.receipts.next(now, id) else { break };
+            let text = match kind {
+                ReceiptKind::Delivered => outgoing::delivery_receipt(Some(id), conversation, seq),
+                ReceiptKind::Read => outgoing::read_receipt(Some(id), conversation, seq),
+            };
+            self.transmit_now(now, text.into());
         }
     }
 

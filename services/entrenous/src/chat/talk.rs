@@ -48,7 +48,7 @@ enum Happened {
 
 impl Talk {
     pub(super) fn start(account: Account, tokens: LoginTokens, room: Room, history: u32) -> Self {
-        // Other conversations come too and are not shown: only what is shown is on this device.
+        // Other conversations come too and are not shown: only what is shown is on this device, and is read.
         let options = Options { begin: Begin::Now, receipts: Receipts::Manual, ..Options::default() };
         let client = Client::start(account.to_login(), tokens, MemoryCursors, options);
         Self {
@@ -140,7 +140,7 @@ impl Talk {
         if !is_in_history {
             self.show(entry).await;
         }
-        self.client.handle().acknowledge_delivery(entry.conversation_id, entry.seq);
+        self.client.handle().acknowledge_read(entry.conversation_id, entry.seq);
     }
 
     async fn take_ack(&mut self, id: EntryId, stored: Stored, in_place: bool) {
@@ -192,7 +192,11 @@ impl Talk {
         for message in messages.iter().rev() {
             self.show(message).await;
         }
-        Ok(messages.first().map_or(0, |message| message.seq))
+        let newest = messages.first().map_or(0, |message| message.seq);
+        if newest > 0 {
+            self.client.handle().acknowledge_read(self.room.id(), newest);
+        }
+        Ok(newest)
     }
 
     /// True when the person leaves.
