@@ -5,6 +5,7 @@ mod domain;
 mod error;
 mod metrics;
 mod publish;
+mod recount;
 mod rpc;
 mod service;
 pub mod store;

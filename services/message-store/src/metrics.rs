@@ -29,8 +29,16 @@ impl Metrics {
             "chat_feed_oldest_waiting_seconds",
             "Age of the oldest of them, 0 where there is none, by plane."
         );
+        describe_counter!("chat_unread_counts_checked_total", "Unread counts that were recounted, a sample.");
+        describe_gauge!("chat_unread_drift", "How far the counts of the last sample were off, together: 0.");
         describe_counter!("chat_feed_partitions_dropped_total", "Partitions of the feed that were dropped.");
         Self
+    }
+
+    /// A sample of unread counts was recounted.
+    pub(crate) fn unread_checked(self, looked_at: u64, drift: u64) {
+        counter!("chat_unread_counts_checked_total").increment(looked_at);
+        gauge!("chat_unread_drift").set(f64::from(u32::try_from(drift).unwrap_or(u32::MAX)));
     }
 
     /// A request was answered.

@@ -14,6 +14,7 @@ use crate::{
     digest::DigestKey,
     metrics::Metrics,
     publish::{Incarnation, Means, Publisher},
+    recount,
     rpc::{self, Bounds, KnownDirects},
     store::{devices, feed},
     tidy,
@@ -143,6 +144,7 @@ impl Service {
             // The context ends here: what publishes ends when the last handler has.
         }
         readiness.set("serving", true);
+        tasks.spawn_vital("recount", stop.clone(), recount::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("tidy", stop.clone(), tidy::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("watch", stop.clone(), watch.run(stop.clone()));
 

@@ -63,6 +63,18 @@ statement! {
      ORDER BY a.place",
 }
 
+statement! {
+    /// See `messaging.check_unread`.
+    CheckUnread { members_max: Integer = i32 } -> (BigInt, BigInt);
+    "SELECT * FROM messaging.check_unread({})",
+}
+
+/// Recounts what some members have not read: how many were looked at, and how far the counts are off.
+pub(crate) async fn check(connection: &mut AsyncPgConnection, members_max: i32) -> diesel::QueryResult<(u64, u64)> {
+    let (looked_at, drift): (i64, i64) = CheckUnread { members_max }.get_result(connection).await?;
+    Ok((to_u64(looked_at), to_u64(drift)))
+}
+
 /// Where a user stands in conversations; those that they are no member of are left out.
 pub(crate) async fn read(
     connection: &mut AsyncPgConnection,

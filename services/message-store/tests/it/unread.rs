@@ -150,6 +150,21 @@ async fn by_definition(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_is_wrong_is_found() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2, 3]).await.id;
+    for sender in [1, 2, 1] {
+        fixture.send(into(group, sender, sealed("a"))).await;
+    }
+    let mut connection = connect(&fixture.postgres).await;
+    let drift = "SELECT drift AS count FROM messaging.check_unread(10) WHERE looked_at = 3";
+    assert_eq!(count(&mut connection, drift).await, 0);
+    connection.batch_execute("UPDATE messaging.heads SET countable_no = countable_no + 1").await.unwrap();
+    assert_eq!(count(&mut connection, drift).await, 3, "one too many for each of the three");
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn receipts_concern_the_authors_that_are_there() {
     let (fixture, replica) = Fixture::start().await;
     let group = fixture.group(&[1, 2, 3, 4]).await.id;

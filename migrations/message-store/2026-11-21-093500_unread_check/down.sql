@@ -1,0 +1,1 @@
+DROP FUNCTION messaging.check_unread;
