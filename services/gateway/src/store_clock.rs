@@ -1,8 +1,8 @@
 //! The clock of the store's database, as far as this gateway knows it.
 //!
 //! What was given up must not be carried out later: by then a repeat may have been answered otherwise. So batches and new
-//! connections say until when they may be written, by the clock of the one who writes them. The gateway reads that clock off every
-//! answer; machines' own clocks need not agree.
+//! connections say until when they may be written, by the clock of the one who writes them. The gateway reads that clock
+//! off every answer; machines' own clocks need not agree.
 
 use std::{
     sync::{Mutex, PoisonError},

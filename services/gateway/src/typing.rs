@@ -9,7 +9,7 @@ use entrenous_bus::subjects;
 use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::live::Typing;
 use futures::StreamExt;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{state::Gateway, worker::WorkerEvent};
 
@@ -86,13 +86,15 @@ fn ended(conversation_id: ConversationId, since: Since) -> Typing {
     Typing { conversation_id, user_id: since.user_id, typing: false }
 }
 
-/// Tells all gateways. Nobody waits for it, and nothing is tried again.
+/// Tells all gateways. Nobody waits for it, and nothing is tried again. Also called as connections are dropped, when the
+/// worker's runtime may be about to end.
 pub(crate) fn tell(gateway: &Arc<Gateway>, all: Vec<Typing>) {
     if all.is_empty() || !gateway.bus.state().is_connected() {
         return;
     }
+    let Ok(runtime) = Handle::try_current() else { return };
     let gateway = Arc::clone(gateway);
-    actix_web::rt::spawn(async move {
+    runtime.spawn(async move {
         for typing in all {
             if let Err(error) = gateway.bus.broadcast(subjects::TYPING, &typing).await {
                 tracing::debug!(%error, "typing was not told");

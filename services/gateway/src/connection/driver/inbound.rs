@@ -191,7 +191,8 @@ fn send(
     Ok(())
 }
 
-/// Notes how far the device and the user are (delivered, read), cut to the head. A conversation that this connection has not seen is asked for.
+/// Notes how far the device and the user are (delivered, read), cut to the head. A conversation that is not live on this
+/// connection is asked for.
 fn receipt(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
