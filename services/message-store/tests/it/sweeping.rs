@@ -263,6 +263,7 @@ async fn a_stream_that_was_deleted_is_made_again() {
         let since = database_time(&fixture).await;
         let is_back = async || context.get_stream(subjects::EVENTS_STREAM).await.map(drop);
         wait_for("the stream", is_back).await.unwrap();
+        fixture.send(into(group, 2, sealed("b"))).await;
         stop.send_replace(true);
         since
     };
