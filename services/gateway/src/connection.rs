@@ -117,6 +117,13 @@ impl Connection {
         self.outbox.push(Outgoing::Text(frame.into()));
     }
 
+    /// Queues a frame for who has been greeted: `connected` is the first of all. It has its number just before.
+    pub(crate) fn tell(&self, frame: impl Into<ByteString>) {
+        if self.number.get() > 0 {
+            self.send(frame);
+        }
+    }
+
     /// Queues a frame that nobody misses, unless something else waits.
     pub(crate) fn offer(&self, frame: ByteString) {
         if self.outbox.is_empty() {

@@ -119,7 +119,7 @@ impl Worker {
             WorkerEvent::CatchUp(request) => drop(actix_web::rt::spawn(Rc::clone(self).catch_up(request))),
             WorkerEvent::Degraded(is_degraded) => {
                 for connection in self.fanout.borrow().connections() {
-                    connection.send(frame::degraded(is_degraded));
+                    connection.tell(frame::degraded(is_degraded));
                 }
             }
             WorkerEvent::Sent(results) => {
@@ -162,7 +162,7 @@ impl Worker {
             UserNotice::Receipt(receipt) => {
                 let text = ByteString::from(frame::receipt(&receipt));
                 for connection in self.fanout.borrow().connections_of(user) {
-                    connection.send(text.clone());
+                    connection.tell(text.clone());
                 }
             }
             UserNotice::DeviceConnected { device_id, connection_no } => {
@@ -206,7 +206,7 @@ impl Worker {
         for connection in connections {
             let wait = spread.mul_f64(rand::random());
             let reconnect_after_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
-            connection.send(frame::draining(reconnect_after_ms));
+            connection.tell(frame::draining(reconnect_after_ms));
             actix_web::rt::spawn(async move {
                 tokio::time::sleep(wait).await;
                 connection.close(CloseCode::Restart);

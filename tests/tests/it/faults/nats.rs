@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, time::Duration};
 
-use entrenous_client::{ConnectError, Connection, SyncStart, Target, frame::Body};
+use entrenous_client::{
+    ConnectError, Connection, Credential, Socket, SocketOptions, SyncStart, Target,
+    frame::{self, Body},
+};
 use entrenous_model::ConversationId;
 use entrenous_system_tests::{Node, Person};
 
@@ -34,6 +37,20 @@ async fn a_gateway_cut_off_says_so_and_misses_nothing() {
     scene.near.wait_ready().await.unwrap();
     let last = scene.bob_says("after").await;
     assert_eq!(next_entry(&mut at_alice).await.seq, last);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_while_it_is_cut_off_is_greeted_first() {
+    let scene = Scene::with(&[("CUT_OFF_AFTER_MS", "300000")]).await;
+    let mut at_alice = live(&scene.alice).await;
+    let carol = Person::new(&scene.far.url(), "carol").await.unwrap();
+    scene.near.nats.cut();
+    let credential = Credential::Header(carol.token().to_owned());
+    let mut socket = Socket::connect(&scene.near.url(), &credential, SocketOptions::default()).await.unwrap();
+    until_degraded(&mut at_alice).await;
+    scene.near.nats.heal();
+    let first = frame::parse(&socket.next().await.unwrap()).unwrap().body;
+    assert!(matches!(first, Body::Connected(_)), "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
