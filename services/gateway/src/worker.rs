@@ -165,6 +165,7 @@ impl Worker {
                     connection.send(text.clone());
                 }
             }
+            UserNotice::DeviceMessages { .. } => {}
             UserNotice::DeviceConnected { device_id, connection_no } => {
                 for connection in self.fanout.borrow().connections_of(user) {
                     if connection.device_id == device_id {
