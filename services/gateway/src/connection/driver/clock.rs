@@ -77,7 +77,7 @@ impl Clock {
                 heartbeat_at = now + self.heartbeat_interval;
                 connection.outbox.push(Outgoing::Ping);
                 let digest = (!gateway.is_degraded()).then(|| connection.digest.get());
-                connection.send(frame::heartbeat(digest, 0));
+                connection.send(frame::heartbeat(digest, connection.device_queue.sent()));
             }
         }
     }
