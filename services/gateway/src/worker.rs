@@ -355,11 +355,9 @@ impl Worker {
         }
         self.queue_check.set(QueueCheck::Again);
         while self.queue_check.replace(QueueCheck::Running) == QueueCheck::Again {
-            let fanout = self.fanout.borrow();
             // The others look when they sync.
             let is_open = |connection: &&Rc<Connection>| connection.device_queue.is_open();
-            let connections: Vec<_> = fanout.connections().filter(is_open).cloned().collect();
-            drop(fanout);
+            let connections: Vec<_> = self.fanout.borrow().connections().filter(is_open).cloned().collect();
             for connections in connections.chunks(QUEUES_MAX) {
                 let device_ids = connections.iter().map(|connection| connection.device_id).collect();
                 let request = ReadDeviceQueuesRequest { device_ids };

@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::support::{live, next};
 
-fn to(person: &Person, content: &str) -> NewDeviceMessage {
+pub(crate) fn to(person: &Person, content: &str) -> NewDeviceMessage {
     let content = RawValue::from_string(json!({ "ciphertext": content }).to_string()).unwrap();
     NewDeviceMessage { id: IdGenerator.next(), user_id: person.user_id, device_id: person.device_id, content }
 }
 
-async fn send(
+pub(crate) async fn send(
     connection: &Connection,
     messages: &[NewDeviceMessage],
     complete_for: Option<UserId>,
@@ -40,7 +40,7 @@ async fn acknowledge(connection: &Connection, up_to: u64) {
     sent.unwrap().wait().await.unwrap();
 }
 
-async fn next_message(connection: &mut Connection) -> DeviceMessage {
+pub(crate) async fn next_message(connection: &mut Connection) -> DeviceMessage {
     next(connection, |body| match body {
         Body::DeviceMessage(message) => Some(*message),
         _ => None,
@@ -49,7 +49,7 @@ async fn next_message(connection: &mut Connection) -> DeviceMessage {
 }
 
 /// The seqs of the next messages.
-async fn next_seqs(connection: &mut Connection, count: usize) -> Vec<u64> {
+pub(crate) async fn next_seqs(connection: &mut Connection, count: usize) -> Vec<u64> {
     let mut seqs = Vec::new();
     while seqs.len() < count {
         seqs.push(next_message(connection).await.seq);

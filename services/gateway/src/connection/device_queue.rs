@@ -108,13 +108,11 @@ pub(crate) async fn sync(worker: &Worker, connection: &Rc<Connection>) -> Synced
         Ok(Ok(_)) => read_on(worker, connection).await.ok(),
         Ok(Err(_)) | Err(_) => None,
     };
-    match last_seq {
-        Some(last_seq) => SyncedQueue { last_seq, has_more: false },
-        None => {
-            queue.note_behind();
-            SyncedQueue { last_seq: queue.position.get(), has_more: true }
-        }
+    if let Some(last_seq) = last_seq {
+        return SyncedQueue { last_seq, has_more: false };
     }
+    queue.note_behind();
+    SyncedQueue { last_seq: queue.position.get(), has_more: true }
 }
 
 /// Sends what waits, page by page, as fast as the socket drains. Gives the queue's last seq. The caller has its turn.

@@ -36,7 +36,9 @@ async fn devices_of_several_users_are_those_that_are_there() {
     let request = UsersRequest { ids: vec![alice.id, bob.id, IdGenerator.next()] };
     let devices = async || {
         let mut devices = fixture.call::<UserDevices>(request.clone()).await.unwrap();
-        devices.iter_mut().for_each(|one| one.device_ids.sort());
+        for one in &mut devices {
+            one.device_ids.sort();
+        }
         devices.sort_by_key(|one| one.user_id != alice.id);
         devices
     };
