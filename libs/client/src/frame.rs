@@ -3,7 +3,11 @@
 use std::borrow::Cow;
 
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, Timestamp, UserId};
-use entrenous_protocol::{Entry, frame::SyncedConversation};
+use entrenous_protocol::{
+    Entry,
+    device_message::DeviceMessage,
+    frame::{SyncedConversation, SyncedQueue},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -43,6 +47,8 @@ pub enum Body {
     Error(Box<Refusal>),
     /// An entry of a conversation's log.
     Entry(Box<Entry>),
+    /// A message of this device's queue.
+    DeviceMessage(Box<DeviceMessage>),
     /// Delivery receipt.
     Delivered(Receipt),
     /// Read receipt.
@@ -146,6 +152,9 @@ pub struct Heartbeat {
 pub struct SyncComplete {
     /// Those that sent something or have more.
     pub conversations: Vec<SyncedConversation>,
+    /// The queue of device messages.
+    #[serde(default)]
+    pub device_messages: SyncedQueue,
 }
 
 /// A text that is no frame.
@@ -198,6 +207,7 @@ fn parse_body(r#type: &str, payload: &str) -> Option<Body> {
         "heartbeat" => Body::Heartbeat(read(payload)?),
         "sync_complete" => Body::SyncComplete(read(payload)?),
         "pong" => Body::Pong,
+        "device_message" => Body::DeviceMessage(read(payload)?),
         "delivery_receipt" => Body::Delivered(read(payload)?),
         "read_receipt" => Body::Read(read(payload)?),
         "typing_indicator" => Body::Typing(read(payload)?),
@@ -361,7 +371,10 @@ mod tests {
             if note.event == "conversation_left" && note.seq == Some(9)));
         let error = Failure::new(Code::NotFound, "d").frame(Some(id()));
         assert!(matches!(body(&error), Body::Error(refusal) if refusal.is(Code::NotFound)));
-        assert!(matches!(body(&server::sync_complete(None, &[], 0)), Body::SyncComplete(_)));
+        assert!(matches!(
+            body(&server::sync_complete(None, &[], server::SyncedQueue::default())),
+            Body::SyncComplete(_)
+        ));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use entrenous_model::{ConversationId, EntryId, MediaId, UserId};
 use entrenous_protocol::{
+    device_message::NewDeviceMessage,
     entry::MessageType,
     message::{ContentFields, TextFormat},
 };
@@ -168,6 +169,19 @@ pub fn read_receipt(id: Option<EntryId>, conversation_id: ConversationId, seq: u
 /// `delivery_receipt`: everything up to `seq` is on this device.
 pub fn delivery_receipt(id: Option<EntryId>, conversation_id: ConversationId, seq: u64) -> String {
     print("delivery_receipt", id, &json!({"conversation_id": conversation_id, "seq": seq}))
+}
+
+/// `device_message`: all or nothing. Refused where it misses a device of `complete_for`.
+pub fn device_message(id: EntryId, messages: &[NewDeviceMessage], complete_for: Option<UserId>) -> String {
+    match complete_for {
+        Some(user) => print("device_message", Some(id), &json!({"messages": messages, "complete_for": user})),
+        None => print("device_message", Some(id), &json!({"messages": messages})),
+    }
+}
+
+/// `device_message_ack`: device messages up to here are on this device.
+pub fn device_message_ack(id: Option<EntryId>, up_to: u64) -> String {
+    print("device_message_ack", id, &json!({"up_to": up_to}))
 }
 
 /// `subscribe`: lifts `unsubscribe`.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use crate::{
     Code, Failure, Limits, NewMessage,
+    device_message::{DeviceMessage, DeviceMessageBatch, DeviceMessageFields},
     live::{Receipt, ReceiptKind, Typing},
     message::MessageFields,
 };
@@ -31,6 +32,10 @@ pub enum ClientFrame {
     Subscribe { conversation_ids: Vec<ConversationId> },
     /// Pauses conversations.
     Unsubscribe { conversation_ids: Vec<ConversationId> },
+    /// Messages for devices.
+    DeviceMessage(DeviceMessageBatch),
+    /// Device messages up to here are on this device.
+    DeviceMessageAck { up_to: u64 },
     /// Where to begin.
     Sync(SyncRequest),
     /// Asks for a `pong`.
@@ -132,6 +137,10 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
     struct Conversations {
         conversation_ids: Vec<ConversationId>,
     }
+    #[derive(Deserialize)]
+    struct UpTo {
+        up_to: u64,
+    }
     let Some(r#type) = envelope.r#type.as_deref() else {
         return Err(Failure::invalid("type", "is required"));
     };
@@ -162,6 +171,8 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
         "unsubscribe" => {
             ClientFrame::Unsubscribe { conversation_ids: payload::<Conversations>(envelope)?.conversation_ids }
         }
+        "device_message" => ClientFrame::DeviceMessage(payload::<DeviceMessageFields>(envelope)?.check(limits)?),
+        "device_message_ack" => ClientFrame::DeviceMessageAck { up_to: payload::<UpTo>(envelope)?.up_to },
         "sync" => ClientFrame::Sync(payload(envelope)?),
         "ping" => ClientFrame::Ping,
         _ => {
@@ -291,6 +302,11 @@ pub fn typing(typing: &Typing) -> String {
     print("typing_indicator", None, &json!(typing))
 }
 
+/// A message of this device's queue.
+pub fn device_message(message: &DeviceMessage) -> String {
+    print("device_message", None, &json!(message))
+}
+
 /// The periodic sign of life; `digest` as docs/protocol.md, section 3, defines it.
 pub fn heartbeat(digest: Option<u64>, device_seq: u64) -> String {
     let payload = match digest {
@@ -325,8 +341,19 @@ pub struct SyncedConversation {
     pub has_more: bool,
 }
 
+/// The queue of device messages in `sync_complete`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SyncedQueue {
+    /// The queue's last seq.
+    pub last_seq: u64,
+    /// The queue could not be read in time: what waits follows by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_more: bool,
+}
+
 /// Everything up to the moment of the `sync` has been sent, or `has_more` says where it has not.
-pub fn sync_complete(id: Option<EntryId>, conversations: &[SyncedConversation], device_last_seq: u64) -> String {
-    let payload = json!({"conversations": conversations, "device_messages": {"last_seq": device_last_seq}});
+pub fn sync_complete(id: Option<EntryId>, conversations: &[SyncedConversation], queue: SyncedQueue) -> String {
+    let payload = json!({"conversations": conversations, "device_messages": queue});
     print("sync_complete", id, &payload)
 }

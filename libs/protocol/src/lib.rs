@@ -5,6 +5,7 @@
 //! belong here: I/O, async, decisions that need state.
 
 pub mod code;
+pub mod device_message;
 pub mod entry;
 pub mod event;
 pub mod failure;

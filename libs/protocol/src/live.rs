@@ -94,6 +94,13 @@ pub enum UserNotice {
         /// Grows per device.
         connection_no: u64,
     },
+    /// Something was queued for a device: its connections read their queue on.
+    DeviceMessages {
+        /// Which.
+        device_id: DeviceId,
+        /// The queue's last seq.
+        last_seq: u64,
+    },
 }
 
 /// What a `delivery_receipt` or `read_receipt` says.

@@ -57,6 +57,31 @@ fn frames_of_every_type_are_taken() {
     }
 }
 
+/// Messages for one device, with these ids and this content.
+fn for_device(ids: &[u128], content: &Value) -> String {
+    let one =
+        |id: &u128| json!({"id": uuid::Uuid::from_u128(*id), "user_id": ID, "device_id": OTHER, "content": content});
+    let messages: Vec<Value> = ids.iter().map(one).collect();
+    json!({"type": "device_message", "id": ID, "payload": {"messages": messages}}).to_string()
+}
+
+#[test]
+fn device_messages_are_bounded_and_their_contents_comparable() {
+    let hundred: Vec<u128> = (1..=100).collect();
+    let (_, frame) = frame::parse(&for_device(&hundred, &json!({"b": 1, "a": "\0"})), &Limits::default()).unwrap();
+    let ClientFrame::DeviceMessage(batch) = frame else { panic!("{frame:?}") };
+    assert_eq!((batch.messages.len(), batch.complete_for), (100, None));
+    assert_eq!(batch.messages[0].content.get(), r#"{"a":"\u0000","b":1}"#);
+    assert_eq!(refused(&for_device(&[], &json!({}))), Code::Invalid);
+    assert_eq!(refused(&for_device(&[hundred, vec![101]].concat(), &json!({}))), Code::Invalid);
+    assert_eq!(refused(&for_device(&[1, 2, 1], &json!({}))), Code::Invalid);
+    for content in [json!([]), json!("x"), json!(null)] {
+        assert_eq!(refused(&for_device(&[1], &content)), Code::Invalid);
+    }
+    assert_eq!(refused(&for_device(&[1], &json!({"a": "x".repeat(64 * 1024)}))), Code::TooLarge);
+    assert_eq!(refused(r#"{"type":"device_message_ack","payload":{"up_to":-1}}"#), Code::Invalid);
+}
+
 #[test]
 fn bad_frames_get_their_code() {
     assert_eq!(refused(""), Code::Malformed);
@@ -68,7 +93,7 @@ fn bad_frames_get_their_code() {
     assert_eq!(refused(r#"{"type":"ping","id":"x"}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"ping","id":7}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"no_such_type"}"#), Code::UnknownType);
-    assert_eq!(refused(r#"{"type":"device_message","payload":{}}"#), Code::UnknownType);
+    assert_eq!(refused(r#"{"type":"edit_message","payload":{}}"#), Code::UnknownType);
     assert_eq!(refused(r#"{"type":"sync","payload":{"cursors":{"x":1}}}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"sync","payload":{"from":"yesterday"}}"#), Code::Invalid);
     assert_eq!(refused(&json!({"type": "sync", "payload": {"cursors": {OTHER: -1}}}).to_string()), Code::Invalid);

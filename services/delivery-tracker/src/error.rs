@@ -18,6 +18,12 @@ pub(crate) enum RequestError {
     /// The caller has given up; the outcome is not known.
     #[error("not done in time")]
     Late,
+    /// More devices or messages than one request may name, or one named twice.
+    #[error("not a batch of device messages")]
+    NotABatch,
+    /// Nothing was queued.
+    #[error("{0}")]
+    Refused(Failure),
     /// The message store did not say whom receipts concern.
     #[error("the message store: {0}")]
     Authors(#[from] Failure),
@@ -32,8 +38,9 @@ impl RequestError {
         match self {
             Self::TooManyCursors { .. } => Failure::invalid("cursors", format!("must be at most {CURSORS_MAX}")),
             Self::SeqOutOfRange => Failure::invalid("delivered_seq", format!("must be at most {}", i64::MAX)),
+            Self::NotABatch => Failure::invalid("messages", "too many, or the same id twice for one device"),
             Self::Late => Failure::unavailable("the delivery tracker is slow"),
-            Self::Authors(failure) => failure.clone(),
+            Self::Refused(failure) | Self::Authors(failure) => failure.clone(),
             Self::Store(error) if error.is_transient() => {
                 Failure::unavailable("the delivery tracker's database is away")
             }
@@ -44,7 +51,8 @@ impl RequestError {
     /// The `type` of `chat_errors_total`.
     pub(crate) fn metric_type(&self) -> &'static str {
         match self {
-            Self::TooManyCursors { .. } | Self::SeqOutOfRange => "invalid_request",
+            Self::TooManyCursors { .. } | Self::SeqOutOfRange | Self::NotABatch => "invalid_request",
+            Self::Refused(_) => "refused",
             Self::Late => "timeout",
             Self::Authors(_) => "message_store",
             Self::Store(_) => "database",

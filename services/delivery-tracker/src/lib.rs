@@ -3,6 +3,7 @@
 mod config;
 mod domain;
 mod error;
+mod expiry;
 mod metrics;
 mod rpc;
 mod service;

@@ -10,6 +10,7 @@ use crate::error::RequestError;
 pub(crate) fn describe() {
     describe_counter!("chat_delivery_cursors_received_total", "Cursors in requests, repeats included.");
     describe_counter!("chat_delivery_cursors_moved_total", "Cursors that moved forward.");
+    describe_counter!("chat_device_messages_sent_total", "Device messages that were queued, repeats included.");
     describe_counter!("chat_db_operations_total", "Database operations, by operation.");
 }
 
@@ -17,6 +18,11 @@ pub(crate) fn describe() {
 pub(crate) fn cursors_advanced(received: usize, moved: usize) {
     counter!("chat_delivery_cursors_received_total").increment(to_u64(received));
     counter!("chat_delivery_cursors_moved_total").increment(to_u64(moved));
+}
+
+/// Device messages were queued.
+pub(crate) fn device_messages_sent(count: usize) {
+    counter!("chat_device_messages_sent_total").increment(to_u64(count));
 }
 
 /// A statement was run.

@@ -2,6 +2,7 @@
 
 mod advance_cursors;
 mod device_cursors;
+mod device_messages;
 mod entry_receipts;
 mod read_cursors;
 
@@ -45,6 +46,11 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         DeviceCursors => |context, request, deadline| device_cursors::handle(context, request),
         ReadCursors => |context, request, deadline| read_cursors::handle(context, request),
         EntryReceipts => |context, request, deadline| entry_receipts::handle(context, request),
+        SendDeviceMessages => |context, request, deadline| device_messages::send(context, request),
+        ReadDeviceQueues => |context, request, deadline| device_messages::queues(context, request),
+        ReadDeviceMessages => |context, request, deadline| device_messages::read(context, request),
+        AckDeviceMessages => |context, request, deadline| device_messages::acknowledge(context, request),
+        RemoveDeviceQueue => |context, request, deadline| device_messages::remove(context, request),
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use entrenous_db::Database;
 use entrenous_model::SystemClock;
 use entrenous_runtime::{AdminServer, Readiness, Shutdown, Tasks};
 
-use crate::{Config, SERVICE, metrics, rpc};
+use crate::{Config, SERVICE, expiry, metrics, rpc};
 
 /// How often it is looked whether PostgreSQL and NATS are there.
 const READINESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -71,6 +71,8 @@ impl Service {
         let live = bus.live_publisher().await?;
         let context = rpc::Context { database: database.clone(), bus: bus.clone(), live, clock: Arc::new(SystemClock) };
         rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
+        let expiry = expiry::run(database.clone(), Arc::clone(&context.clock), stop.clone());
+        tasks.spawn_vital("expiry", stop.clone(), expiry);
         readiness.set("serving", true);
         let watch = watch_readiness(readiness.clone(), bus.clone(), database.clone(), stop.clone());
         tasks.spawn_vital("readiness", stop.clone(), watch);

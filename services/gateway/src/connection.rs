@@ -1,8 +1,10 @@
 //! One WebSocket connection: what it is, and what it has been told.
 //!
 //! Lives on one worker and is never shared between threads. [`handshake`] lets it in, [`driver`] moves its frames,
-//! [`sync`] replays logs to it; [`crate::fanout`] gives it what is live.
+//! [`sync`] replays logs to it, [`device_queue`] sends its device's queue; [`crate::fanout`] gives it what is live.
 
+pub(crate) mod device_queue;
+pub(crate) mod device_work;
 pub(crate) mod driver;
 pub(crate) mod handshake;
 pub(crate) mod outbox;
@@ -23,6 +25,8 @@ use entrenous_protocol::{
 };
 use tokio::sync::Notify;
 
+use device_queue::QueuePosition;
+use device_work::DeviceLane;
 use outbox::{Outbox, Outgoing};
 
 /// What a connection has of a conversation. Where it is live, the list entry in the conversation's feed knows more.
@@ -67,6 +71,8 @@ pub(crate) struct Connection {
     pub(crate) views: RefCell<AHashMap<ConversationId, View>>,
     pub(crate) sync_requests: RefCell<std::collections::VecDeque<sync::Request>>,
     pub(crate) sync_requested: Notify,
+    pub(crate) device_queue: QueuePosition,
+    pub(crate) device_lane: DeviceLane,
     /// A first `sync` came: from here on the connection takes part in what is live.
     pub(crate) has_synced: Cell<bool>,
     /// XOR over the live conversations, as docs/protocol.md, section 3, defines it.
@@ -98,6 +104,8 @@ impl Connection {
             views: RefCell::default(),
             sync_requests: RefCell::default(),
             sync_requested: Notify::new(),
+            device_queue: QueuePosition::default(),
+            device_lane: DeviceLane::default(),
             has_synced: Cell::new(false),
             digest: Cell::new(0),
             membership_version: Cell::new(0),

@@ -1,13 +1,17 @@
-//! What every new connection asks the message store: gathered, so that a storm of reconnects is few requests.
+//! What every new connection asks the message store, and the tracker: gathered, so that a storm of reconnects is few requests.
 
 use std::sync::Arc;
 
 use entrenous_bus::Bus;
+use entrenous_model::DeviceId;
 use entrenous_protocol::{
     Code, Failure,
-    rpc::store::{
-        ATTACH_MAX, Attach, AttachRequest, AttachResponse, Attaching, MEMBERSHIPS_MAX, Memberships, ReadMemberships,
-        ReadMembershipsRequest, SyncingDevice,
+    rpc::{
+        store::{
+            ATTACH_MAX, Attach, AttachRequest, AttachResponse, Attaching, MEMBERSHIPS_MAX, Memberships,
+            ReadMemberships, ReadMembershipsRequest, SyncingDevice,
+        },
+        tracker::{DeviceQueue, QUEUES_MAX, ReadDeviceQueues, ReadDeviceQueuesRequest},
     },
 };
 use entrenous_runtime::{Shutdown, Tasks};
@@ -21,11 +25,12 @@ pub(crate) struct Attached {
     pub(crate) connection_no: u64,
 }
 
-/// Questions to the store.
+/// Questions to the store and the tracker.
 #[derive(Debug)]
 pub struct StoreReads {
     attach: Gather<Attaching, Attached>,
     memberships: Gather<SyncingDevice, Memberships>,
+    device_queues: Gather<DeviceId, DeviceQueue>,
 }
 
 impl StoreReads {
@@ -39,7 +44,12 @@ impl StoreReads {
             let bus = reading.clone();
             async move { bus.call::<ReadMemberships>(&ReadMembershipsRequest { devices }, CALL_MAX).await }
         });
-        Self { attach, memberships }
+        let asking = bus.clone();
+        let device_queues = Gather::start(tasks, shutdown, QUEUES_MAX, move |device_ids| {
+            let bus = asking.clone();
+            async move { bus.call::<ReadDeviceQueues>(&ReadDeviceQueuesRequest { device_ids }, CALL_MAX).await }
+        });
+        Self { attach, memberships, device_queues }
     }
 
     /// Tells of a new connection of a device.
@@ -48,6 +58,14 @@ impl StoreReads {
     /// `unavailable`: the store does not answer. Asking again gives another number.
     pub(crate) async fn attach(&self, device: Attaching) -> Result<Attached, Failure> {
         self.attach.ask(device).await
+    }
+
+    /// Where the queue of a device stands.
+    ///
+    /// # Errors
+    /// `unavailable`: the tracker does not answer.
+    pub(crate) async fn device_queue(&self, device_id: DeviceId) -> Result<DeviceQueue, Failure> {
+        self.device_queues.ask(device_id).await
     }
 
     /// All that a `sync` needs to know of a user. Where the device has cursors of its own, `device_start_seq` may be too low.

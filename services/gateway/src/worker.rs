@@ -1,6 +1,11 @@
 //! One worker: the connections of one of the server's threads, and what reaches them.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use ahash::AHashMap;
 use bytestring::ByteString;
@@ -12,6 +17,7 @@ use entrenous_protocol::{
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
+        tracker::{QUEUES_MAX, ReadDeviceQueues, ReadDeviceQueuesRequest},
     },
 };
 use entrenous_runtime::trace;
@@ -19,6 +25,7 @@ use futures::future::join_all;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    connection::Connection,
     fanout::Fanout,
     sends::SendResult,
     state::Gateway,
@@ -70,6 +77,17 @@ pub(crate) struct Worker {
     pub(crate) typists: RefCell<Typists>,
     /// Where results of sends go.
     pub(crate) events: mpsc::Sender<WorkerEvent>,
+    queue_check: Cell<QueueCheck>,
+}
+
+/// Whether it is looked how far the queues of devices are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum QueueCheck {
+    #[default]
+    Idle,
+    Running,
+    /// And must be looked once more.
+    Again,
 }
 
 impl Worker {
@@ -77,7 +95,13 @@ impl Worker {
     pub(crate) fn start(gateway: Arc<Gateway>) -> Rc<Self> {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         gateway.add_worker(events.clone());
-        let worker = Rc::new(Self { gateway, fanout: RefCell::default(), typists: RefCell::default(), events });
+        let worker = Rc::new(Self {
+            gateway,
+            fanout: RefCell::default(),
+            typists: RefCell::default(),
+            events,
+            queue_check: Cell::default(),
+        });
         actix_web::rt::spawn(Rc::clone(&worker).run(inbox));
         worker
     }
@@ -163,6 +187,13 @@ impl Worker {
                 let text = ByteString::from(frame::receipt(&receipt));
                 for connection in self.fanout.borrow().connections_of(user) {
                     connection.tell(text.clone());
+                }
+            }
+            UserNotice::DeviceMessages { device_id, last_seq } => {
+                for connection in self.fanout.borrow().connections_of(user) {
+                    if connection.device_id == device_id {
+                        connection.device_queue.note(last_seq);
+                    }
                 }
             }
             UserNotice::DeviceConnected { device_id, connection_no } => {
@@ -278,6 +309,8 @@ impl Worker {
             tokio::time::sleep(TICK).await;
         }
         self.check_connections().await;
+        // Nobody waits for this one: what is live goes on without the tracker.
+        actix_web::rt::spawn(Rc::clone(&self).check_queues());
         drop(request.done);
     }
 
@@ -312,6 +345,29 @@ impl Worker {
                 self.fanout.borrow_mut().on_memberships(*user, &memberships);
             }
         }
+    }
+
+    /// Has connections read on whose device's queue is further than they know.
+    async fn check_queues(self: Rc<Self>) {
+        if self.queue_check.get() != QueueCheck::Idle {
+            self.queue_check.set(QueueCheck::Again);
+            return;
+        }
+        self.queue_check.set(QueueCheck::Again);
+        while self.queue_check.replace(QueueCheck::Running) == QueueCheck::Again {
+            // The others look when they sync.
+            let is_open = |connection: &&Rc<Connection>| connection.device_queue.is_open();
+            let connections: Vec<_> = self.fanout.borrow().connections().filter(is_open).cloned().collect();
+            for connections in connections.chunks(QUEUES_MAX) {
+                let device_ids = connections.iter().map(|connection| connection.device_id).collect();
+                let request = ReadDeviceQueuesRequest { device_ids };
+                let queues = self.ask_until_answered::<ReadDeviceQueues>(&request).await;
+                for (connection, queue) in connections.iter().zip(queues) {
+                    connection.device_queue.note_queue(queue);
+                }
+            }
+        }
+        self.queue_check.set(QueueCheck::Idle);
     }
 
     async fn ask_until_answered<M: Method>(&self, request: &M::Request) -> M::Response {

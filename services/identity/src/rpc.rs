@@ -39,6 +39,7 @@ pub(crate) async fn serve(state: &AppState, bus: &Bus, tasks: &Tasks, stop: &Shu
     server.method::<identity::FindUser, _, _>(users::find_user).await?;
     server.method::<identity::UpdateProfile, _, _>(users::update_profile).await?;
     server.method::<identity::ListDevices, _, _>(devices::list_devices).await?;
+    server.method::<identity::UserDevices, _, _>(devices::user_devices).await?;
     server.method::<identity::DeleteDevice, _, _>(devices::delete_device).await?;
     server.method::<identity::Jwks, _, _>(keys::jwks).await?;
     server.method::<identity::RevokedLogins, _, _>(keys::revoked_logins).await

@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod chat;
+mod device_messages;
 mod faults;
 mod messaging;
 mod outside_issuer;

@@ -5,7 +5,8 @@
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, Timestamp, UserId};
 use entrenous_protocol::{
     Entry, FieldError,
-    frame::{SyncRequest, SyncedConversation},
+    device_message::{DeviceMessage, DeviceMessageFields},
+    frame::{SyncRequest, SyncedConversation, SyncedQueue},
     message::MessageFields,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -40,6 +41,12 @@ pub struct Receipt {
 pub struct TypingIndicator {
     pub conversation_id: ConversationId,
     pub typing: bool,
+}
+
+/// Everything up to here.
+#[derive(Deserialize, JsonSchema)]
+pub struct UpTo {
+    pub up_to: u64,
 }
 
 /// Which conversations.
@@ -116,13 +123,7 @@ pub enum Notification {
 #[derive(Deserialize, JsonSchema)]
 pub struct SyncComplete {
     pub conversations: Vec<SyncedConversation>,
-    pub device_messages: DeviceMessages,
-}
-
-/// The queue of device messages.
-#[derive(Deserialize, JsonSchema)]
-pub struct DeviceMessages {
-    pub last_seq: u64,
+    pub device_messages: SyncedQueue,
 }
 
 /// What may stand in a frame's `id`.
@@ -168,6 +169,8 @@ pub const FROM_CLIENTS: &[Frame] = &[
     frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<Position>),
     frame("read_receipt", "Everything up to `seq` was read.", schema::<Position>),
     frame("typing_indicator", "The user is typing, or no longer; ends after 6 s by itself.", schema::<TypingIndicator>),
+    frame("device_message", "Messages for devices, all or nothing.", schema::<DeviceMessageFields>),
+    frame("device_message_ack", "Removes what this device has from its queue.", schema::<UpTo>),
     frame("subscribe", "Lifts `unsubscribe`.", schema::<Conversations>),
     frame("unsubscribe", "Pauses conversations on this connection.", schema::<Conversations>),
     frame("sync", "Where to begin; until the first one a connection gets no entries.", schema::<SyncRequest>),
@@ -196,6 +199,7 @@ pub const FROM_SERVER: &[Frame] = &[
     ),
     frame("read_receipt", "Told to the authors of what it covers, and to the user's own devices.", schema::<Receipt>),
     frame("typing_indicator", "Somebody is typing, or no longer.", schema::<entrenous_protocol::live::Typing>),
+    frame("device_message", "A message of this device's queue.", schema::<DeviceMessage>),
     frame("notification", "Something that happened to the user.", schema::<Notification>),
     frame("heartbeat", "A sign of life, at the interval that `connected` named.", schema::<Heartbeat>),
     frame("sync_complete", "A `sync` is done; stands for its `ack`.", schema::<SyncComplete>),

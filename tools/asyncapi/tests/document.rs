@@ -12,9 +12,10 @@ use entrenous_asyncapi::{
 use entrenous_model::{Clock, DeviceId, IdGenerator, SystemClock};
 use entrenous_protocol::{
     Code, Entry, Failure, Limits,
+    device_message::DeviceMessage,
     entry::{ConversationKind, EntryKind},
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
-    frame::{self, SyncedConversation},
+    frame::{self, SyncedConversation, SyncedQueue},
     live::{Receipt, ReceiptKind, Typing, UserNotice},
     rpc::{Reply, identity, store},
 };
@@ -184,6 +185,17 @@ fn receipt(kind: ReceiptKind, device_id: Option<DeviceId>) -> Receipt {
     Receipt { kind, conversation_id, user_id, device_id, seq: 1, at: SystemClock.now() }
 }
 
+fn device_message() -> DeviceMessage {
+    DeviceMessage {
+        seq: 7,
+        id: IdGenerator.next(),
+        sender_id: IdGenerator.next(),
+        sender_device_id: IdGenerator.next(),
+        content: serde_json::value::to_raw_value(&json!({"ciphertext": "aGk="})).unwrap(),
+        sent_at: SystemClock.now(),
+    }
+}
+
 fn server_frames() -> Vec<String> {
     let now = SystemClock.now();
     let synced = SyncedConversation {
@@ -212,8 +224,9 @@ fn server_frames() -> Vec<String> {
         frame::typing(&Typing { conversation_id: IdGenerator.next(), user_id: IdGenerator.next(), typing: true }),
         frame::conversation_joined(IdGenerator.next(), 1),
         frame::conversation_left(IdGenerator.next(), 1),
-        frame::sync_complete(id, &[synced], 0),
-        frame::sync_complete(None, &[], 0),
+        frame::sync_complete(id, &[synced], SyncedQueue { last_seq: 7, has_more: true }),
+        frame::sync_complete(None, &[], SyncedQueue::default()),
+        frame::device_message(&device_message()),
         Failure::not_found().frame(id),
         Failure::invalid("payload", "is wrong").with_retry_after_ms(3).frame(None),
     ];

@@ -378,7 +378,12 @@ impl Machine {
             Body::Restored => self.status(Status::Restored),
             Body::Notification(note) => self.take_notification(note),
             Body::Pong | Body::Connected(_) => {}
-            body @ (Body::Delivered(_) | Body::Read(_) | Body::Typing(_) | Body::Status(_) | Body::Unknown { .. }) => {
+            body @ (Body::DeviceMessage(_)
+            | Body::Delivered(_)
+            | Body::Read(_)
+            | Body::Typing(_)
+            | Body::Status(_)
+            | Body::Unknown { .. }) => {
                 self.tell(Event::Frame(Box::new(body)));
             }
         }

@@ -70,7 +70,7 @@ impl Peer {
     /// Takes a `sync` and says that nothing is new; gives what it asked for.
     async fn sync(&mut self) -> server::SyncRequest {
         let (at, ClientFrame::Sync(sync)) = self.next().await else { panic!("no sync") };
-        self.say(server::sync_complete(at, &[], 0)).await;
+        self.say(server::sync_complete(at, &[], server::SyncedQueue::default())).await;
         sync
     }
 }
@@ -264,7 +264,7 @@ async fn tokens_are_renewed_on_the_connection_and_before_the_next_one() {
     while frames.len() < 2 {
         let (at, frame) = peer.next().await;
         peer.say(match &frame {
-            ClientFrame::Sync(_) => server::sync_complete(at, &[], 0),
+            ClientFrame::Sync(_) => server::sync_complete(at, &[], server::SyncedQueue::default()),
             _ => server::ack(at.unwrap()),
         })
         .await;
@@ -368,7 +368,7 @@ async fn a_user_who_takes_nothing_loses_nothing() {
         for seq in 1..=count {
             peer.stream.feed(Message::text(entry(u128::from(seq) + 1_000, seq))).await.unwrap();
         }
-        peer.say(server::sync_complete(at, &[listed], 0)).await;
+        peer.say(server::sync_complete(at, &[listed], server::SyncedQueue::default())).await;
         peer
     });
     for seq in 1..=count {

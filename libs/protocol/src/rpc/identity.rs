@@ -29,6 +29,8 @@ methods! { "identity" {
     UpdateProfile = "update_profile": UpdateProfileRequest => User;
     /// One's own devices, oldest first.
     ListDevices = "list_devices": ListDevicesRequest => Vec<Device>;
+    /// The devices of users, in no order; who has none is left out. At most [`USERS_MAX`].
+    UserDevices = "user_devices": UsersRequest => Vec<DevicesOfUser>;
     /// Removes a device and ends its logins. `not_found`.
     DeleteDevice = "delete_device": DeleteDeviceRequest => Done;
     /// The public keys of access tokens (RFC 7517).
@@ -37,7 +39,7 @@ methods! { "identity" {
     RevokedLogins = "revoked_logins": Done => Vec<LoginId>;
 }}
 
-/// Ids in one request of [`Users`].
+/// Ids in one request of [`Users`] and [`UserDevices`].
 pub const USERS_MAX: usize = 1_000;
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -123,6 +125,13 @@ pub struct UpdateProfileRequest {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListDevicesRequest {
     pub user_id: UserId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DevicesOfUser {
+    pub user_id: UserId,
+    pub device_ids: Vec<DeviceId>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

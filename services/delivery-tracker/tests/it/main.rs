@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod cursors;
+mod device_messages;
 mod faults;
 mod fixture;
 mod migrations;

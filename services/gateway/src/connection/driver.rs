@@ -14,7 +14,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::{
-    Connection, handshake,
+    Connection, device_queue, device_work, handshake,
     outbox::{Outbox, Outgoing},
     sync,
 };
@@ -121,6 +121,8 @@ async fn attached(
         code = write(session, &connection) => code,
         code = clock.run(gateway, &connection) => flush(session, &connection, code).await,
         code = sync::run(worker, &connection) => code,
+        code = device_queue::run(worker, &connection) => code,
+        code = device_work::run(worker, &connection) => code,
     }
 }
 

@@ -22,7 +22,7 @@ use entrenous_protocol::{
     },
 };
 
-use super::{Connection, Mode};
+use super::{Connection, Mode, device_queue};
 use crate::worker::Worker;
 use plan::Replay;
 use replays::{Budget, Page, Replays};
@@ -95,7 +95,8 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
     let mut replays = Replays::start(&mut worker.fanout.borrow_mut(), connection, wanted, budget);
     replay_all(worker, connection, &mut replays).await;
     let listed = replays.complete(&mut worker.fanout.borrow_mut());
-    connection.send(frame::sync_complete(id, &listed, 0));
+    let queue = device_queue::sync(worker, connection).await;
+    connection.send(frame::sync_complete(id, &listed, queue));
 }
 
 async fn read_positions(

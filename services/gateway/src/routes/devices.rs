@@ -7,7 +7,7 @@ use actix_web::{
 use entrenous_model::DeviceId;
 use entrenous_protocol::{
     rest::{Device, Page},
-    rpc::identity,
+    rpc::{identity, tracker},
 };
 
 use super::{Answer, end_login};
@@ -36,7 +36,7 @@ pub(crate) async fn list(caller: Caller, gateway: Data<Gateway>) -> Answer {
     Ok(HttpResponse::Ok().json(Page::whole(gateway.call::<identity::ListDevices>(&request).await?)))
 }
 
-/// Removes a device and ends its logins and connections.
+/// Removes a device with what waits for it, and ends its logins and connections.
 #[utoipa::path(
     delete, path = "/api/v1/devices/{id}", tag = "devices", operation_id = "delete_device",
     security(("bearer" = [])),
@@ -50,5 +50,7 @@ pub(crate) async fn delete(caller: Caller, request: HttpRequest, gateway: Data<G
     if device_id == caller.0.device_id {
         end_login(&gateway, caller.0.sid).await;
     }
+    // Where this fails, the removal is asked for again. What nobody removes expires.
+    gateway.call::<tracker::RemoveDeviceQueue>(&tracker::RemoveDeviceQueueRequest { device_id }).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -48,6 +48,20 @@ pub(crate) async fn list(connection: &mut AsyncPgConnection, user_id: UserId) ->
     Ok(rows.into_iter().map(Device::from).collect())
 }
 
+/// The devices of users.
+pub(crate) async fn list_of(
+    connection: &mut AsyncPgConnection,
+    user_ids: &[UserId],
+) -> QueryResult<Vec<(UserId, DeviceId)>> {
+    let user_ids: Vec<Uuid> = user_ids.iter().map(|id| id.as_uuid()).collect();
+    let query = devices::table
+        .filter(devices::user_id.eq_any(user_ids))
+        .filter(devices::removed_at.is_null())
+        .select((devices::user_id, devices::id));
+    let rows: Vec<(Uuid, Uuid)> = observe("list_devices_of_users", query.load(connection)).await?;
+    Ok(rows.into_iter().map(|(user, device)| (user.into(), device.into())).collect())
+}
+
 /// How many devices a user has. Exact under the user's lock.
 pub(super) async fn count(connection: &mut AsyncPgConnection, user_id: UserId) -> QueryResult<i64> {
     devices::table

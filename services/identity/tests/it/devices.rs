@@ -28,6 +28,31 @@ async fn devices_are_listed_oldest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn devices_of_several_users_are_those_that_are_there() {
+    let fixture = Fixture::start().await;
+    let (alice, laptop) = fixture.user("alice").await;
+    let phone = fixture.login(login_request("alice")).await.unwrap().tokens.device_id;
+    let (bob, bobs) = fixture.user("bob").await;
+    let request = UsersRequest { ids: vec![alice.id, bob.id, IdGenerator.next()] };
+    let devices = async || {
+        let mut devices = fixture.call::<UserDevices>(request.clone()).await.unwrap();
+        for one in &mut devices {
+            one.device_ids.sort();
+        }
+        devices.sort_by_key(|one| one.user_id != alice.id);
+        devices
+    };
+    let mut of_alice = vec![laptop.device_id, phone];
+    of_alice.sort();
+    let of_bob = DevicesOfUser { user_id: bob.id, device_ids: vec![bobs.device_id] };
+    assert_eq!(devices().await, [DevicesOfUser { user_id: alice.id, device_ids: of_alice }, of_bob.clone()]);
+    for device_id in [laptop.device_id, phone] {
+        fixture.call::<DeleteDevice>(DeleteDeviceRequest { user_id: alice.id, device_id }).await.unwrap();
+    }
+    assert_eq!(devices().await, [of_bob]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn removing_a_device_ends_its_login_and_frees_its_place() {
     let fixture = Fixture::with(1, &[("DEVICES_PER_USER", "1")]).await;
     let mut live = fixture.bus.subscribe_live().await.unwrap();

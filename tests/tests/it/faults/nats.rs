@@ -10,6 +10,7 @@ use entrenous_model::ConversationId;
 use entrenous_system_tests::{Node, Person};
 
 use super::{Scene, connect_at, next_digest, until_degraded, until_restored};
+use crate::device_messages;
 use crate::support::{close_code, group, live, next, next_entry, text, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,6 +52,25 @@ async fn who_comes_while_it_is_cut_off_is_greeted_first() {
     scene.near.nats.heal();
     let first = frame::parse(&socket.next().await.unwrap()).unwrap().body;
     assert!(matches!(first, Body::Connected(_)), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_cut_off_misses_no_device_message() {
+    let scene = Scene::with(&[("CUT_OFF_AFTER_MS", "300000")]).await;
+    let (mut at_alice, at_bob) = (live(&scene.alice).await, live(&scene.bob).await);
+    device_messages::send(&at_bob, &[device_messages::to(&scene.alice, "before")], None).await.unwrap();
+    assert_eq!(device_messages::next_message(&mut at_alice).await.seq, 1);
+
+    scene.near.nats.cut();
+    until_degraded(&mut at_alice).await;
+    for number in 0..5 {
+        let message = device_messages::to(&scene.alice, &number.to_string());
+        device_messages::send(&at_bob, &[message], Some(scene.alice.user_id)).await.unwrap();
+    }
+    scene.near.nats.heal();
+    assert_eq!(device_messages::next_seqs(&mut at_alice, 5).await, [2, 3, 4, 5, 6]);
+    device_messages::send(&at_bob, &[device_messages::to(&scene.alice, "after")], None).await.unwrap();
+    assert_eq!(device_messages::next_message(&mut at_alice).await.seq, 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,7 +56,7 @@ impl Clock {
                     Some(Due::Heartbeat) => {
                         connection.outbox.push(Outgoing::Ping);
                         let digest = (!gateway.is_degraded()).then(|| connection.digest.get());
-                        connection.send(frame::heartbeat(digest, 0));
+                        connection.send(frame::heartbeat(digest, connection.device_queue.sent()));
                     }
                     None => break,
                 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{Connection, clock::Clock};
 use crate::{
-    connection::{Mode, View, handshake, outbox::Outgoing},
+    connection::{Mode, View, device_work::DeviceWork, handshake, outbox::Outgoing},
     sends::ReplyTo,
     typing,
     worker::Worker,
@@ -119,10 +119,20 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
             set_unsubscribed(connection, &conversation_ids, true);
             acknowledge(connection, id);
         }
+        ClientFrame::DeviceMessage(batch) => {
+            return connection.request_device_work(id, DeviceWork::Send(batch), sends_max(worker));
+        }
+        ClientFrame::DeviceMessageAck { up_to } => {
+            return connection.request_device_work(id, DeviceWork::Acknowledge { up_to }, sends_max(worker));
+        }
         ClientFrame::Sync(sync) => connection.request_sync(id, sync),
         ClientFrame::Ping => connection.send(frame::pong(id)),
     }
     Ok(())
+}
+
+fn sends_max(worker: &Worker) -> usize {
+    worker.gateway.limits.sends_awaiting_ack
 }
 
 fn acknowledge(connection: &Connection, id: Option<EntryId>) {

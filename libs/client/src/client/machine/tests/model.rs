@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use entrenous_protocol::{
     Limits,
     entry::EntryKind,
-    frame::{ClientFrame, SyncFrom, SyncRequest, SyncedConversation, parse},
+    frame::{ClientFrame, SyncFrom, SyncRequest, SyncedConversation, SyncedQueue, parse},
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -570,7 +570,10 @@ impl World {
                 peer.live.insert(lane, head);
             }
         }
-        self.say_to(id, Body::SyncComplete(SyncComplete { conversations: listed }));
+        self.say_to(
+            id,
+            Body::SyncComplete(SyncComplete { conversations: listed, device_messages: SyncedQueue::default() }),
+        );
     }
 
     fn deliver(&mut self) {
