@@ -166,6 +166,8 @@ impl Talker {
         let conversation = entry.conversation_id;
         self.world.recorder.record(What::Saw { connection, conversation, seq: entry.seq, id: entry.id });
         if self.is_own_removal(entry) {
+            // From here on it is not live: a send after a return that is not told yet is acknowledged at once.
+            self.world.recorder.record(What::Left { connection, conversation });
             self.cursors.remove(&conversation);
         } else {
             let cursor = self.cursors.entry(conversation).or_insert(entry.seq);
