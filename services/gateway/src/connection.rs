@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     pub(crate) has_synced: Cell<bool>,
     /// XOR over the live conversations, as docs/protocol.md, section 3, defines it.
     pub(crate) digest: Cell<u64>,
+    /// What `draining` is to say, where it came before the greeting.
+    reconnect_after_ms: Cell<Option<u64>>,
     /// Of the memberships that this connection knows, as they were read last.
     pub(crate) membership_version: Cell<u64>,
     /// Grows per device; 0 until the store has told.
@@ -108,6 +110,7 @@ impl Connection {
             device_lane: DeviceLane::default(),
             has_synced: Cell::new(false),
             digest: Cell::new(0),
+            reconnect_after_ms: Cell::new(None),
             membership_version: Cell::new(0),
             number: Cell::new(0),
             newest_number: Cell::new(0),
@@ -127,8 +130,29 @@ impl Connection {
 
     /// Queues a frame for who has been greeted: `connected` is the first of all. It has its number just before.
     pub(crate) fn tell(&self, frame: impl Into<ByteString>) {
-        if self.number.get() > 0 {
+        if self.is_greeted() {
             self.send(frame);
+        }
+    }
+
+    fn is_greeted(&self) -> bool {
+        self.number.get() > 0
+    }
+
+    /// The gateway stops: the client is told when to come back, now or when it is greeted.
+    pub(crate) fn tell_draining(&self, reconnect_after_ms: u64) {
+        if self.is_greeted() {
+            self.send(frame::draining(reconnect_after_ms));
+        } else {
+            self.reconnect_after_ms.set(Some(reconnect_after_ms));
+        }
+    }
+
+    /// The first frame of all, and what had to wait for it.
+    pub(crate) fn greet(&self, connected: String) {
+        self.send(connected);
+        if let Some(reconnect_after_ms) = self.reconnect_after_ms.take() {
+            self.send(frame::draining(reconnect_after_ms));
         }
     }
 

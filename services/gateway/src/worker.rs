@@ -237,7 +237,7 @@ impl Worker {
         for connection in connections {
             let wait = spread.mul_f64(rand::random());
             let reconnect_after_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
-            connection.tell(frame::draining(reconnect_after_ms));
+            connection.tell_draining(reconnect_after_ms);
             actix_web::rt::spawn(async move {
                 tokio::time::sleep(wait).await;
                 connection.close(CloseCode::Restart);

@@ -101,7 +101,7 @@ async fn attached(
         return CloseCode::LoginEnded;
     }
     let Some(incarnation) = attach(worker, &connection).await else { return CloseCode::Restart };
-    connection.send(frame::connected(
+    connection.greet(frame::connected(
         connection.id,
         connection.user_id,
         connection.device_id,
