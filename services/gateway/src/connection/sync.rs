@@ -94,8 +94,9 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
     let wanted = plan::replays(connection, &memberships, &cursors, &sync);
     let mut replays = Replays::start(&mut worker.fanout.borrow_mut(), connection, wanted, budget);
     replay_all(worker, connection, &mut replays).await;
-    let listed = replays.complete(&mut worker.fanout.borrow_mut());
     let queue = device_queue::sync(worker, connection).await;
+    // In one breath: what comes live meanwhile is of the `sync` too.
+    let listed = replays.complete(&mut worker.fanout.borrow_mut());
     connection.send(frame::sync_complete(id, &listed, queue));
 }
 
