@@ -101,6 +101,9 @@ pub enum UserNotice {
         /// The queue's last seq.
         last_seq: u64,
     },
+    /// What the user allows others has changed, blocks included, and the message store has taken it over: who may see whom
+    /// is asked anew.
+    PrivacyChanged {},
 }
 
 /// What a `delivery_receipt` or `read_receipt` says.

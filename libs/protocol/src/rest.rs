@@ -113,6 +113,32 @@ pub enum UserRole {
     Admin,
 }
 
+/// Who may see a user's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum VisibleTo {
+    /// Who shares a conversation with the user.
+    #[default]
+    Shared,
+    Everyone,
+    /// Who has a direct conversation with the user in which both have written.
+    Contacts,
+    Nobody,
+}
+
+/// Who may write to a user directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MessagesFrom {
+    #[default]
+    Everyone,
+    /// To whom the user has written.
+    Contacts,
+    Nobody,
+}
+
 /// `PATCH /users/me`. A field that is absent stays; `null` clears.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

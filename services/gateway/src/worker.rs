@@ -203,6 +203,8 @@ impl Worker {
                     }
                 }
             }
+            // No connection is told of anything that depends on it yet.
+            UserNotice::PrivacyChanged {} => {}
         }
     }
 

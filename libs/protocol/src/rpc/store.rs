@@ -11,7 +11,7 @@ use super::methods;
 use crate::{
     Failure, NewMessage,
     entry::{ConversationKind, EntryKind, Role},
-    rest::{Conversation, CreateConversation, Member, Page},
+    rest::{Conversation, CreateConversation, Member, MessagesFrom, Page, VisibleTo},
 };
 
 methods! { "message-store" {
@@ -56,6 +56,12 @@ methods! { "message-store" {
     Attach = "attach": AttachRequest => AttachResponse;
     /// Notes when a device was added, so that its first `sync` knows where to begin. Doing it twice changes nothing.
     AddDevice = "add_device": AddDeviceRequest => super::Done;
+    /// Takes over what a user allows whom, as identity has it. A version that is not newer than the one there changes nothing.
+    TakePrivacy = "take_privacy": Privacy => super::Done;
+    /// Whether the viewer may see the presence of each user, in the order of the request. At most [`VISIBLE_MAX`].
+    ReadVisible = "read_visible": ReadVisibleRequest => Vec<bool>;
+    /// The members of a conversation between whom and the user there is a block, whoever made it.
+    ReadBlocked = "read_blocked": ReadBlockedRequest => Vec<UserId>;
 }}
 
 /// Messages in one batch.
@@ -84,6 +90,8 @@ pub const CHECKS_MAX: usize = 10_000;
 pub const ATTACH_MAX: usize = 1_000;
 /// Ranges in one request of [`ReadRanges`].
 pub const RANGES_MAX: usize = 1_000;
+/// Users in one request of [`ReadVisible`].
+pub const VISIBLE_MAX: usize = 1_000;
 /// For how long somebody removed is told at `sync`.
 pub const LEFT_TOLD_DAYS: u64 = 30;
 
@@ -455,6 +463,33 @@ pub struct AttachResponse {
 pub struct AddDeviceRequest {
     pub user_id: UserId,
     pub device_id: DeviceId,
+}
+
+/// What a user allows others: the whole of it, as identity has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Privacy {
+    pub user_id: UserId,
+    /// Grows with each change.
+    pub version: u64,
+    pub presence_visible_to: VisibleTo,
+    pub messages_from: MessagesFrom,
+    /// Whom the user has blocked.
+    pub blocked: Vec<UserId>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadVisibleRequest {
+    pub viewer: UserId,
+    pub user_ids: Vec<UserId>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadBlockedRequest {
+    pub user_id: UserId,
+    pub conversation_id: ConversationId,
 }
 
 /// Cursors by conversation, as `sync` has them.
