@@ -1,5 +1,7 @@
 //! Every subject, made and parsed here alone.
 
+use uuid::Uuid;
+
 /// Subject of a method of a service.
 pub fn rpc(service: &str, method: &str) -> String {
     format!("entrenous.rpc.{service}.{method}")
@@ -23,6 +25,17 @@ pub const LIVE_ALL: &str = "entrenous.live.*";
 
 /// What gateways tell presence.
 pub const PRESENCE_REPORT: &str = "entrenous.presence.report";
+
+/// Presence asks gateways to say everything again.
+pub const PRESENCE_LIST: &str = "entrenous.presence.list";
+
+/// What replicas of presence tell each other.
+pub const PRESENCE_REPLICA: &str = "entrenous.presence.replica";
+
+/// What presence tells one gateway.
+pub fn presence_status(gateway: Uuid) -> String {
+    format!("entrenous.presence.status.{gateway}")
+}
 
 /// Who is typing: from gateways to gateways.
 pub const TYPING: &str = "entrenous.typing";

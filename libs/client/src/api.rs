@@ -10,6 +10,7 @@ use entrenous_protocol::{
         AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, MessageReceipts,
         Page, Profile, Refresh, Register, Tokens, UnreadEntries, User,
     },
+    status::{OwnStatus, StatusChoice, UserStatus},
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use serde::{Serialize, de::DeserializeOwned};
@@ -255,6 +256,30 @@ impl Api {
     /// As every call.
     pub async fn unread(&self, conversation_id: ConversationId) -> Result<UnreadEntries, ApiError> {
         json(self.request(Method::GET, &format!("conversations/{conversation_id}/unread"))).await
+    }
+
+    /// A user's status: `offline` without a time of whom one may not see.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn status(&self, user_id: UserId) -> Result<UserStatus, ApiError> {
+        json(self.request(Method::GET, &format!("users/{user_id}/status"))).await
+    }
+
+    /// One's own status: as others see it, and what was chosen.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn own_status(&self) -> Result<OwnStatus, ApiError> {
+        json(self.request(Method::GET, "users/me/status")).await
+    }
+
+    /// Chooses what to show while one is there.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_status(&self, choice: &StatusChoice) -> Result<OwnStatus, ApiError> {
+        json(self.request(Method::PUT, "users/me/status").json(choice)).await
     }
 
     /// Says that everything up to a message is read.

@@ -8,6 +8,7 @@ use entrenous_protocol::{
     device_message::NewDeviceMessage,
     entry::MessageType,
     message::{ContentFields, TextFormat},
+    status::StatusChoice,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -159,6 +160,21 @@ pub fn ping(id: EntryId) -> String {
 /// `typing_indicator`.
 pub fn typing(id: Option<EntryId>, conversation_id: ConversationId, typing: bool) -> String {
     print("typing_indicator", id, &json!({"conversation_id": conversation_id, "typing": typing}))
+}
+
+/// `status_update`: what the user shows while they are there.
+pub fn status_update(id: Option<EntryId>, choice: &StatusChoice) -> String {
+    print("status_update", id, &json!(choice))
+}
+
+/// `watch_status`: the connection is told the status of these users, now and when it changes.
+pub fn watch_status(id: Option<EntryId>, user_ids: &[UserId]) -> String {
+    print("watch_status", id, &json!({"user_ids": user_ids}))
+}
+
+/// `unwatch_status`: and no longer.
+pub fn unwatch_status(id: Option<EntryId>, user_ids: &[UserId]) -> String {
+    print("unwatch_status", id, &json!({"user_ids": user_ids}))
 }
 
 /// `read_receipt`: everything up to `seq` was read.

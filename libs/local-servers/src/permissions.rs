@@ -120,9 +120,15 @@ impl Service {
             Self::Gateway => {
                 subscribe.push("entrenous.live.>".to_owned());
                 subscribe.push("entrenous.typing".to_owned());
+                subscribe.extend(["entrenous.presence.list".to_owned(), "entrenous.presence.status.*".to_owned()]);
                 publish.extend(["entrenous.presence.report".to_owned(), "entrenous.typing".to_owned()]);
             }
-            Self::Presence => subscribe.push("entrenous.presence.report".to_owned()),
+            Self::Presence => {
+                let between_replicas = "entrenous.presence.replica".to_owned();
+                subscribe.extend(["entrenous.presence.report".to_owned(), between_replicas.clone()]);
+                publish.extend(["entrenous.presence.list".to_owned(), "entrenous.presence.status.*".to_owned()]);
+                publish.push(between_replicas);
+            }
             Self::MessageStore => publish.extend(["entrenous.events.>".to_owned(), "$JS.API.>".to_owned()]),
             Self::DeliveryTracker => publish.extend(consuming(EVENTS_STREAM)),
             Self::Identity => {}

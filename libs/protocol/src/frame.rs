@@ -9,7 +9,8 @@ use crate::{
     Code, Failure, Limits, NewMessage,
     device_message::{DeviceMessage, DeviceMessageBatch, DeviceMessageFields},
     live::{Receipt, ReceiptKind, Typing},
-    message::MessageFields,
+    message::{MessageFields, too_large},
+    status::{PresenceStatus, StatusChoice, UserStatus, WATCHED_MAX},
 };
 
 /// A frame from a client whose payload has been checked.
@@ -28,6 +29,12 @@ pub enum ClientFrame {
     ReadReceipt { conversation_id: ConversationId, seq: u64 },
     /// The user is typing, or no longer.
     TypingIndicator { conversation_id: ConversationId, typing: bool },
+    /// What the user shows from now on.
+    StatusUpdate(StatusChoice),
+    /// The connection is told the status of these users, now and when it changes.
+    WatchStatus { user_ids: Vec<UserId> },
+    /// And no longer.
+    UnwatchStatus { user_ids: Vec<UserId> },
     /// Lifts `unsubscribe`.
     Subscribe { conversation_ids: Vec<ConversationId> },
     /// Pauses conversations.
@@ -138,6 +145,10 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
         conversation_ids: Vec<ConversationId>,
     }
     #[derive(Deserialize)]
+    struct Users {
+        user_ids: Vec<UserId>,
+    }
+    #[derive(Deserialize)]
     struct UpTo {
         up_to: u64,
     }
@@ -165,6 +176,15 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
             let Typing { conversation_id, typing } = payload(envelope)?;
             ClientFrame::TypingIndicator { conversation_id, typing }
         }
+        "status_update" => ClientFrame::StatusUpdate(payload::<StatusChoice>(envelope)?.check()?),
+        "watch_status" => {
+            let Users { user_ids } = payload(envelope)?;
+            if user_ids.len() > WATCHED_MAX {
+                return Err(too_large("user_ids", WATCHED_MAX));
+            }
+            ClientFrame::WatchStatus { user_ids }
+        }
+        "unwatch_status" => ClientFrame::UnwatchStatus { user_ids: payload::<Users>(envelope)?.user_ids },
         "subscribe" => {
             ClientFrame::Subscribe { conversation_ids: payload::<Conversations>(envelope)?.conversation_ids }
         }
@@ -300,6 +320,21 @@ pub fn receipt(receipt: &Receipt) -> String {
 /// `typing_indicator`.
 pub fn typing(typing: &Typing) -> String {
     print("typing_indicator", None, &json!(typing))
+}
+
+/// `status_update`.
+pub fn status_update(status: &UserStatus) -> String {
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        user_id: UserId,
+        status: PresenceStatus,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_seen_at: Option<Timestamp>,
+    }
+    let &UserStatus { user_id, status, ref text, last_seen_at } = status;
+    print("status_update", None, &json!(Payload { user_id, status, text: text.as_deref(), last_seen_at }))
 }
 
 /// A message of this device's queue.

@@ -15,6 +15,7 @@ pub mod live;
 pub mod message;
 pub mod rest;
 pub mod rpc;
+pub mod status;
 
 pub use code::{CloseCode, Code};
 pub use entry::{Entry, EntryKind};

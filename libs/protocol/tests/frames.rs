@@ -6,6 +6,7 @@ use entrenous_model::ConversationId;
 use entrenous_protocol::{
     Code, Limits,
     frame::{self, ClientFrame, SyncFrom},
+    status::{ChosenStatus, STATUS_TEXT_MAX, WATCHED_MAX},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -44,6 +45,17 @@ fn frames_of_every_type_are_taken() {
         (json!({"type": "delivery_receipt", "payload": {"conversation_id": OTHER, "seq": 1}}), |frame| {
             matches!(frame, ClientFrame::DeliveryReceipt { seq: 1, .. })
         }),
+        (json!({"type": "status_update", "payload": {"status": "busy", "text": ""}}), |frame| {
+            matches!(frame, ClientFrame::StatusUpdate(choice) if choice.status == ChosenStatus::Busy
+                && choice.text.is_none())
+        }),
+        (
+            json!({"type": "watch_status", "payload": {"user_ids": [OTHER]}}),
+            |frame| matches!(frame, ClientFrame::WatchStatus { user_ids } if user_ids.len() == 1),
+        ),
+        (json!({"type": "unwatch_status", "payload": {"user_ids": []}}), |frame| {
+            matches!(frame, ClientFrame::UnwatchStatus { .. })
+        }),
         (json!({"type": "subscribe", "payload": {"conversation_ids": [OTHER]}}), |frame| {
             matches!(frame, ClientFrame::Subscribe { .. })
         }),
@@ -55,6 +67,18 @@ fn frames_of_every_type_are_taken() {
         let (_, frame) = frame::parse(&text.to_string(), &limits).unwrap();
         assert!(is_expected(&frame), "{text} became {frame:?}");
     }
+}
+
+#[test]
+fn statuses_and_those_who_are_watched_are_bounded() {
+    let status = |payload: Value| json!({"type": "status_update", "payload": payload}).to_string();
+    assert_eq!(refused(&status(json!({"status": "offline"}))), Code::Invalid);
+    assert_eq!(refused(&status(json!({}))), Code::Invalid);
+    assert_eq!(refused(&status(json!({"status": "busy", "text": "x".repeat(STATUS_TEXT_MAX + 1)}))), Code::Invalid);
+    assert_eq!(refused(&status(json!({"status": "busy", "text": "a\0"}))), Code::Invalid);
+    let watched = vec![OTHER; WATCHED_MAX + 1];
+    let watch = json!({"type": "watch_status", "payload": {"user_ids": watched}});
+    assert_eq!(refused(&watch.to_string()), Code::TooLarge);
 }
 
 /// Messages for one device, with these ids and this content.

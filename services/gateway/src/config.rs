@@ -134,6 +134,9 @@ pub struct Config {
     /// Bytes that wait for a connection; above it the connection is closed with 4400. A page of a log must fit, at least 1 MiB.
     #[arg(long, env, default_value_t = 4 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1_048_576..))]
     pub outbox_bytes_max: u64,
+    /// Changes of others' presence that the gateway sends its clients a second; above it they wait, and what changes again meanwhile is sent once.
+    #[arg(long, env, default_value = "5000")]
+    pub presence_frames_per_second: NonZeroUsize,
     /// Bytes of all sends of this gateway that await their ack; above it sends are answered `unavailable`.
     #[arg(long, env, default_value_t = 64 * 1024 * 1024)]
     pub sends_bytes_max: usize,

@@ -556,7 +556,8 @@ fn digest_of(conversation: ConversationId, seq: u64) -> u64 {
     hash.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
 }
 
-fn member_of(text: &str) -> Option<MemberContent> {
+/// Whom the frame of a `member` entry is about.
+pub(crate) fn member_of(text: &str) -> Option<MemberContent> {
     serde_json::from_str::<MemberFrame>(text)
         .inspect_err(|error| tracing::error!(%error, "a member entry that cannot be read"))
         .ok()

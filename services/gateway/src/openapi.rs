@@ -17,7 +17,8 @@ use utoipa::{
 };
 
 use crate::routes::{
-    auth, conversations, devices, log, members, messages, operations, receipts, reference, undelivered, unread, users,
+    auth, conversations, devices, log, members, messages, operations, receipts, reference, statuses, undelivered,
+    unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -45,6 +46,9 @@ pub fn text() -> &'static str {
         users::update_me,
         users::profile,
         users::find,
+        statuses::get,
+        statuses::own,
+        statuses::set,
         devices::list,
         devices::delete,
         conversations::create,
@@ -74,6 +78,7 @@ pub fn text() -> &'static str {
     tags(
         (name = "auth", description = "Accounts and logins"),
         (name = "users", description = "Profiles"),
+        (name = "presence", description = "Who is there"),
         (name = "devices", description = "One's own devices"),
         (name = "conversations", description = "Conversations as their members see them"),
         (name = "members", description = "Who is in a conversation"),

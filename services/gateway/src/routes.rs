@@ -9,6 +9,7 @@ pub(crate) mod messages;
 pub(crate) mod operations;
 pub(crate) mod receipts;
 pub(crate) mod reference;
+pub(crate) mod statuses;
 pub(crate) mod undelivered;
 pub(crate) mod unread;
 pub(crate) mod users;
@@ -33,6 +34,7 @@ type Answer = Result<HttpResponse, Problem>;
 /// Adds every REST call, and a problem for every other path. Handlers take `web::Data<Gateway>`.
 pub(crate) fn configure(config: &mut ServiceConfig) {
     auth::configure(config);
+    statuses::configure(config);
     users::configure(config);
     devices::configure(config);
     conversations::configure(config);

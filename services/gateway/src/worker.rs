@@ -13,7 +13,7 @@ use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
-    live::{LiveKind, LiveMessage, Typing, UserNotice},
+    live::{FLAG_MEMBER, LiveKind, LiveMessage, Typing, UserNotice},
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
@@ -26,7 +26,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     connection::Connection,
-    fanout::Fanout,
+    fanout::{self, Fanout},
+    presence::watching::{self, Watching},
     sends::SendResult,
     state::Gateway,
     typing::{self, Typists},
@@ -54,6 +55,8 @@ pub enum WorkerEvent {
     Sent(Arc<[SendResult]>),
     /// Somebody is typing, or no longer.
     Typing(Typing),
+    /// These users, whom somebody here watches, show something else.
+    Statuses(Arc<[UserId]>),
     /// Logins that ended.
     LoginsEnded(Arc<[LoginId]>),
     /// The gateway stops: say so, then close with 1012, spread over this time.
@@ -75,6 +78,8 @@ pub(crate) struct Worker {
     pub(crate) fanout: RefCell<Fanout>,
     /// Whose connections are typing.
     pub(crate) typists: RefCell<Typists>,
+    /// Whose connections watch whom.
+    pub(crate) watching: Watching,
     /// Where results of sends go.
     pub(crate) events: mpsc::Sender<WorkerEvent>,
     queue_check: Cell<QueueCheck>,
@@ -99,10 +104,12 @@ impl Worker {
             gateway,
             fanout: RefCell::default(),
             typists: RefCell::default(),
+            watching: Watching::default(),
             events,
             queue_check: Cell::default(),
         });
         actix_web::rt::spawn(Rc::clone(&worker).run(inbox));
+        actix_web::rt::spawn(watching::run(Rc::clone(&worker)));
         worker
     }
 
@@ -152,6 +159,7 @@ impl Worker {
                 }
             }
             WorkerEvent::Typing(typing) => self.fanout.borrow().on_typing(&typing),
+            WorkerEvent::Statuses(user_ids) => self.watching.note_changed(&user_ids),
             WorkerEvent::LoginsEnded(logins) => self.end_logins(&logins),
             WorkerEvent::Drain(spread) => self.drain(spread),
         }
@@ -167,6 +175,12 @@ impl Worker {
         });
         let _entered = span.as_ref().map(tracing::Span::enter);
         self.fanout.borrow_mut().on_live_entry(message);
+        if message.preamble.flags & FLAG_MEMBER != 0 && !self.watching.is_empty() {
+            // Who shares a conversation may see each other.
+            if let Some(member) = std::str::from_utf8(&message.body).ok().and_then(fanout::member_of) {
+                self.watching.judge_again(member.user_id);
+            }
+        }
     }
 
     fn on_notice(&self, message: &LiveMessage) {
@@ -178,6 +192,7 @@ impl Worker {
         match notice {
             UserNotice::ConversationJoined { conversation_id, joined_seq, .. } => {
                 self.fanout.borrow_mut().join(user, conversation_id, joined_seq);
+                self.watching.judge_again(user);
             }
             UserNotice::LoginsEnded { login_ids } => {
                 self.gateway.note_revoked(&login_ids);
@@ -311,6 +326,7 @@ impl Worker {
             tokio::time::sleep(TICK).await;
         }
         self.check_connections().await;
+        self.watching.judge_all_again();
         // Nobody waits for this one: what is live goes on without the tracker.
         actix_web::rt::spawn(Rc::clone(&self).check_queues());
         drop(request.done);

@@ -1,7 +1,11 @@
-//! Who is connected: a state machine without I/O and without a clock.
+//! Who is connected, what they show and who wants to know: state machines without I/O and without a clock.
 
 mod buffer;
+mod replicas;
 mod state;
+mod watchers;
 
 pub use buffer::LastSeenBuffer;
-pub use state::{Known, Moment, Seen, Settings, State};
+pub use replicas::{Noted, Replicas};
+pub use state::{Effects, Known, Moment, Seen, Settings, State, Watching};
+pub use watchers::{DueReport, Watchers};

@@ -1,15 +1,19 @@
 #![doc = include_str!("../README.md")]
 
+mod choices;
 mod config;
 pub mod domain;
 mod error;
 mod last_seen;
 mod listener;
 mod metrics;
+mod replicas;
 mod rpc;
 mod service;
 mod shared;
+mod statuses;
 mod store;
+mod teller;
 
 pub use config::Config;
 pub use service::{Service, run};

@@ -1,24 +1,25 @@
-//! Hears the gateways and lets time pass.
+//! Hears gateways and replicas, asks for what was missed, and lets time pass.
 
 use std::time::Duration;
 
-use entrenous_bus::ConnectionState;
-use entrenous_protocol::rpc::presence::GatewayReport;
+use entrenous_bus::{Bus, subjects};
+use entrenous_protocol::rpc::presence::ListRequest;
 use entrenous_runtime::Shutdown;
 use futures::{StreamExt, stream::BoxStream};
+use tokio::time::MissedTickBehavior;
 
-use crate::shared::Shared;
+use crate::{metrics, shared::Shared};
 
-/// How often leases and graces are looked at.
+/// How often leases and graces are looked at, and lists asked for.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Hears reports until the stop.
-pub(crate) async fn hear(shared: Shared, mut reports: BoxStream<'static, GatewayReport>, stop: Shutdown) {
+/// Hands on what is broadcast until the stop.
+pub(crate) async fn hear<T>(mut heard: BoxStream<'static, T>, take: impl Fn(T), stop: Shutdown) {
     loop {
         tokio::select! {
             () = stop.triggered() => return,
-            report = reports.next() => match report {
-                Some(report) => shared.report(report),
+            one = heard.next() => match one {
+                Some(one) => take(one),
                 None => return,
             },
         }
@@ -27,21 +28,32 @@ pub(crate) async fn hear(shared: Shared, mut reports: BoxStream<'static, Gateway
 
 /// Lets time pass until the stop. While this process is cut off from NATS time stands still: nobody can be heard, so
 /// silence means nothing.
-pub(crate) async fn keep_time(shared: Shared, state: ConnectionState, stop: Shutdown) {
+pub(crate) async fn keep_time(shared: Shared, bus: Bus, stop: Shutdown) {
     let mut interval = tokio::time::interval(TICK);
-    let mut interruptions = state.interruptions();
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interruptions = bus.state().interruptions();
     loop {
         tokio::select! {
             () = stop.triggered() => return,
             _ = interval.tick() => {}
         }
-        if !state.is_connected() {
+        if !bus.state().is_connected() {
             continue;
         }
-        if state.interruptions() != interruptions {
-            interruptions = state.interruptions();
+        if bus.state().interruptions() != interruptions {
+            interruptions = bus.state().interruptions();
             shared.resume();
         }
         shared.advance();
+        for gateway_id in shared.incomplete() {
+            ask(&bus, Some(gateway_id)).await;
+        }
+    }
+}
+
+/// Asks a gateway, or all of them, to say everything again.
+pub(crate) async fn ask(bus: &Bus, gateway_id: Option<uuid::Uuid>) {
+    if let Err(error) = bus.broadcast(subjects::PRESENCE_LIST, &ListRequest { gateway_id }).await {
+        metrics::background_failed("ask", &error);
     }
 }

@@ -6,7 +6,7 @@ use entrenous_db::DbError;
 use metrics::{counter, describe_counter, describe_gauge, gauge, histogram};
 
 use crate::{
-    domain::{LastSeenBuffer, State},
+    domain::{LastSeenBuffer, Replicas, State, Watchers},
     error::RequestError,
 };
 
@@ -15,6 +15,9 @@ pub(crate) fn describe() {
     describe_gauge!("chat_presence_gateways_active", "Gateways that this process believes to be there.");
     describe_gauge!("chat_presence_connections_active", "Connections that this process knows of.");
     describe_gauge!("chat_presence_users_active", "Users who are online, those in the grace included.");
+    describe_gauge!("chat_presence_watched_active", "Users that gateways watch, each counted for each gateway.");
+    describe_gauge!("chat_presence_replicas_active", "Replicas that tell gateways, this one included.");
+    describe_counter!("chat_presence_statuses_told_total", "Statuses told to gateways.");
     describe_gauge!("chat_presence_last_seen_waiting", "Users whose last moment waits to be written.");
     describe_counter!("chat_presence_last_seen_written_total", "Rows of last_seen that changed.");
     describe_counter!("chat_presence_left_out_total", "Connections and reports for which there was no room.");
@@ -22,7 +25,9 @@ pub(crate) fn describe() {
 }
 
 /// What is known now.
-pub(crate) fn known(state: &State, buffer: &LastSeenBuffer) {
+pub(crate) fn known(state: &State, watchers: &Watchers, replicas: &Replicas, buffer: &LastSeenBuffer) {
+    gauge!("chat_presence_watched_active").set(to_f64(watchers.len()));
+    gauge!("chat_presence_replicas_active").set(to_f64(replicas.ready_count()));
     gauge!("chat_presence_gateways_active").set(to_f64(state.gateway_count()));
     gauge!("chat_presence_connections_active").set(to_f64(state.connection_count()));
     gauge!("chat_presence_users_active").set(to_f64(state.user_count()));
@@ -35,8 +40,31 @@ pub(crate) fn last_seen_written(changed: usize) {
     counter!("chat_presence_last_seen_written_total").increment(u64::try_from(changed).unwrap_or(u64::MAX));
 }
 
+/// A gateway was told so many statuses.
+pub(crate) fn statuses_told(count: usize) {
+    counter!("chat_presence_statuses_told_total").increment(u64::try_from(count).unwrap_or(u64::MAX));
+}
+
+/// A gateway watches too many users.
+pub(crate) fn watched_left_out(count: usize) {
+    if count == 0 {
+        return;
+    }
+    counter!("chat_errors_total", "type" => "watched_left_out", "severity" => "warning")
+        .increment(u64::try_from(count).unwrap_or(u64::MAX));
+}
+
+/// Something in the background failed; it is tried again.
+pub(crate) fn background_failed(what: &'static str, error: &dyn Error) {
+    counter!("chat_errors_total", "type" => what, "severity" => "warning").increment(1);
+    tracing::warn!(what, error = chain(error), "presence tries again");
+}
+
 /// There was no room for the last moment of some users.
 pub(crate) fn last_seen_left_out(count: usize) {
+    if count == 0 {
+        return;
+    }
     counter!("chat_errors_total", "type" => "last_seen_left_out", "severity" => "warning")
         .increment(u64::try_from(count).unwrap_or(u64::MAX));
 }

@@ -1,5 +1,6 @@
 //! What the service answers: one file for each method.
 
+mod own_status;
 mod statuses;
 
 use std::future::Future;
@@ -23,12 +24,31 @@ pub(crate) struct Context {
 
 /// Serves every method until the stop.
 pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Shutdown) -> Result<(), BusError> {
-    let options = ServeOptions { concurrency_max: CONCURRENCY_MAX };
-    let context = context.clone();
-    bus.serve::<presence::Statuses, _, _>(tasks, stop, options, move |request, deadline| {
-        answer::<presence::Statuses, _>(deadline, statuses::handle(context.clone(), request))
-    })
-    .await
+    let server = Server { context, bus, tasks, stop };
+    server.method::<presence::Statuses, _, _>(statuses::handle).await?;
+    server.method::<presence::SetStatus, _, _>(own_status::set).await?;
+    server.method::<presence::GetOwnStatus, _, _>(own_status::get).await
+}
+
+struct Server<'a> {
+    context: &'a Context,
+    bus: &'a Bus,
+    tasks: &'a Tasks,
+    stop: &'a Shutdown,
+}
+
+impl Server<'_> {
+    async fn method<M, H, F>(&self, handler: H) -> Result<(), BusError>
+    where
+        M: Method + 'static,
+        H: Fn(Context, M::Request) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<M::Response, RequestError>> + Send + 'static,
+    {
+        let options = ServeOptions { concurrency_max: CONCURRENCY_MAX };
+        let context = self.context.clone();
+        let answer = move |request, deadline| answer::<M, _>(deadline, handler(context.clone(), request));
+        self.bus.serve::<M, _, _>(self.tasks, self.stop, options, answer).await
+    }
 }
 
 async fn answer<M, F>(deadline: Deadline, work: F) -> Result<M::Response, Failure>

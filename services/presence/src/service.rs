@@ -3,21 +3,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use entrenous_bus::{Bus, subjects};
+use entrenous_bus::{Bus, BusError, subjects};
 use entrenous_db::Database;
-use entrenous_model::{Clock, SystemClock};
-use entrenous_protocol::rpc::presence::GatewayReport;
+use entrenous_model::{Clock, IdGenerator, SystemClock};
 use entrenous_runtime::{AdminServer, Readiness, Shutdown, Tasks};
-use futures::stream::BoxStream;
+use uuid::Uuid;
 
-use crate::{Config, SERVICE, last_seen, listener, metrics, rpc, shared::Shared};
+use crate::{Config, SERVICE, choices, last_seen, listener, metrics, replicas, rpc, shared::Shared, teller};
 
 /// How often it is looked whether PostgreSQL and NATS are there.
 const READINESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a new process looks whether it knows enough to answer.
 const WARM_UP_INTERVAL: Duration = Duration::from_millis(100);
-/// A process that has listened for so long answers with what it knows: each gateway has given a full report within 30 s.
-const WARM_UP_MAX: Duration = Duration::from_secs(35);
+/// A process that has listened for so long answers with what it knows: gateways give their lists within a second or two.
+const WARM_UP_MAX: Duration = Duration::from_secs(20);
 
 /// Runs the service until the stop.
 ///
@@ -84,15 +83,19 @@ impl Service {
         let admin = tokio::spawn(admin.serve(admin_stop.clone()));
         let tasks = Tasks::new();
         metrics::describe();
-        let shared = Shared::new(&config, clock);
+        let replica_id = IdGenerator.next();
+        let shared = Shared::new(&config, replica_id, clock);
         let context = rpc::Context { database: database.clone(), shared: shared.clone() };
-        let reports = bus.hear(subjects::PRESENCE_REPORT).await.context("cannot hear the gateways")?;
-        start(&context, &bus, &tasks, &stop, reports);
+        let parts = Parts { context: &context, bus: &bus, tasks: &tasks, stop: &stop };
+        parts.listen().await.context("cannot hear gateways and replicas")?;
+        parts.start(replica_id);
+        listener::ask(&bus, None).await;
         let watch = watch_readiness(readiness.clone(), bus.clone(), database.clone(), stop.clone());
         tasks.spawn_vital("readiness", stop.clone(), watch);
 
         if warmed_up(&shared, config.warm_up(), &stop).await {
             rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
+            shared.set_ready(true);
             readiness.set("serving", true);
         }
         stop.triggered().await;
@@ -109,25 +112,49 @@ impl Service {
     }
 }
 
-fn start(
-    context: &rpc::Context,
-    bus: &Bus,
-    tasks: &Tasks,
-    stop: &Shutdown,
-    reports: BoxStream<'static, GatewayReport>,
-) {
-    let rpc::Context { database, shared } = context.clone();
-    tasks.spawn_vital("reports", stop.clone(), listener::hear(shared.clone(), reports, stop.clone()));
-    let time = listener::keep_time(shared.clone(), bus.state().clone(), stop.clone());
-    tasks.spawn_vital("time", stop.clone(), time);
-    tasks.spawn_vital("last_seen", stop.clone(), last_seen::write(shared, database, stop.clone()));
+/// What the tasks need.
+struct Parts<'a> {
+    context: &'a rpc::Context,
+    bus: &'a Bus,
+    tasks: &'a Tasks,
+    stop: &'a Shutdown,
+}
+
+impl Parts<'_> {
+    /// Hears from here on what is broadcast.
+    async fn listen(&self) -> Result<(), BusError> {
+        let Self { context, bus, tasks, stop } = *self;
+        let (to_reports, to_replicas) = (context.shared.clone(), context.shared.clone());
+        let reports = bus.hear(subjects::PRESENCE_REPORT).await?;
+        let replicas = bus.hear(subjects::PRESENCE_REPLICA).await?;
+        let hear = listener::hear(reports, move |report| to_reports.report(report), stop.clone());
+        tasks.spawn_vital("reports", stop.clone(), hear);
+        let hear = listener::hear(replicas, move |beat| to_replicas.hear_replica(beat), stop.clone());
+        tasks.spawn_vital("replicas", stop.clone(), hear);
+        Ok(())
+    }
+
+    fn start(&self, replica_id: Uuid) {
+        let Self { context, bus, tasks, stop } = *self;
+        let rpc::Context { database, shared } = context;
+        let parts = || (shared.clone(), database.clone(), stop.clone());
+        let time = listener::keep_time(shared.clone(), bus.clone(), stop.clone());
+        tasks.spawn_vital("time", stop.clone(), time);
+        tasks.spawn_vital("beat", stop.clone(), replicas::beat(shared.clone(), bus.clone(), stop.clone()));
+        let (shared, database, stop) = parts();
+        tasks.spawn_vital("choices", stop.clone(), choices::learn(shared, database, stop));
+        let (shared, database, stop) = parts();
+        tasks.spawn_vital("tell", stop.clone(), teller::tell(shared, database, bus.clone(), replica_id, stop));
+        let (shared, database, stop) = parts();
+        tasks.spawn_vital("last_seen", stop.clone(), last_seen::write(shared, database, stop));
+    }
 }
 
 /// Waits until every gateway must have reported, and all that did have reported in full; false when the stop came first.
 async fn warmed_up(shared: &Shared, warm_up: Duration, stop: &Shutdown) -> bool {
     let listened = async {
         tokio::time::sleep(warm_up).await;
-        while !shared.is_complete() {
+        while !shared.incomplete().is_empty() {
             tokio::time::sleep(WARM_UP_INTERVAL).await;
         }
     };

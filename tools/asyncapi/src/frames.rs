@@ -8,6 +8,7 @@ use entrenous_protocol::{
     device_message::{DeviceMessage, DeviceMessageFields},
     frame::{SyncRequest, SyncedConversation, SyncedQueue},
     message::MessageFields,
+    status::{PresenceStatus, StatusChoice},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
@@ -47,6 +48,21 @@ pub struct TypingIndicator {
 #[derive(Deserialize, JsonSchema)]
 pub struct UpTo {
     pub up_to: u64,
+}
+
+/// Which users.
+#[derive(Deserialize, JsonSchema)]
+pub struct Users {
+    pub user_ids: Vec<UserId>,
+}
+
+/// What a user shows. Of whom the user of the connection may not see: `offline` without a time.
+#[derive(Deserialize, JsonSchema)]
+pub struct StatusUpdate {
+    pub user_id: UserId,
+    pub status: PresenceStatus,
+    pub text: Option<String>,
+    pub last_seen_at: Option<Timestamp>,
 }
 
 /// Which conversations.
@@ -169,6 +185,13 @@ pub const FROM_CLIENTS: &[Frame] = &[
     frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<Position>),
     frame("read_receipt", "Everything up to `seq` was read.", schema::<Position>),
     frame("typing_indicator", "The user is typing, or no longer; ends after 6 s by itself.", schema::<TypingIndicator>),
+    frame("status_update", "What the user shows while they are there, from now on.", schema::<StatusChoice>),
+    frame(
+        "watch_status",
+        "The connection is told the status of these users, now and when it changes.",
+        schema::<Users>,
+    ),
+    frame("unwatch_status", "And no longer.", schema::<Users>),
     frame("device_message", "Messages for devices, all or nothing.", schema::<DeviceMessageFields>),
     frame("device_message_ack", "Removes what this device has from its queue.", schema::<UpTo>),
     frame("subscribe", "Lifts `unsubscribe`.", schema::<Conversations>),
@@ -199,6 +222,7 @@ pub const FROM_SERVER: &[Frame] = &[
     ),
     frame("read_receipt", "Told to the authors of what it covers, and to the user's own devices.", schema::<Receipt>),
     frame("typing_indicator", "Somebody is typing, or no longer.", schema::<entrenous_protocol::live::Typing>),
+    frame("status_update", "A user that the connection watches shows this.", schema::<StatusUpdate>),
     frame("device_message", "A message of this device's queue.", schema::<DeviceMessage>),
     frame("notification", "Something that happened to the user.", schema::<Notification>),
     frame("heartbeat", "A sign of life, at the interval that `connected` named.", schema::<Heartbeat>),

@@ -8,10 +8,14 @@ use entrenous_protocol::{
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     failure::Failure,
     live::{LIVE_SHARDS, Typing, UserNotice},
-    rpc::{self, presence::GatewayReport},
+    rpc::{
+        self,
+        presence::{GatewayReport, ListRequest, ReplicaBeat, StatusReport},
+    },
 };
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use frames::{FROM_CLIENTS, FROM_SERVER, Frame, FrameId};
 
@@ -240,15 +244,53 @@ impl Parts {
     }
 
     fn presence(&mut self) {
-        let payload = self.generator.subschema_for::<GatewayReport>();
-        let report = json!({"name": "report", "summary": "Who is connected to a gateway.", "payload": payload});
-        self.subject(Subject {
-            name: "presence.report",
-            address: subjects::PRESENCE_REPORT.to_owned(),
-            help: "What gateways tell presence; at most once.",
-            messages: vec![("presence.report.message".to_owned(), report)],
-            action: "send",
-        });
+        let report = self.generator.subschema_for::<GatewayReport>();
+        let list = self.generator.subschema_for::<ListRequest>();
+        let beat = self.generator.subschema_for::<ReplicaBeat>();
+        let status = self.generator.subschema_for::<StatusReport>();
+        let gateway = subjects::presence_status(Uuid::nil()).replace(&Uuid::nil().to_string(), "{gateway}");
+        for (name, address, help, summary, payload) in [
+            (
+                "presence.report",
+                subjects::PRESENCE_REPORT.to_owned(),
+                "What gateways tell presence; at most once.",
+                "Who is connected to a gateway, and whom its clients watch.",
+                report,
+            ),
+            (
+                "presence.list",
+                subjects::PRESENCE_LIST.to_owned(),
+                "What presence asks of gateways; at most once.",
+                "A gateway is to say everything again.",
+                list,
+            ),
+            (
+                "presence.replica",
+                subjects::PRESENCE_REPLICA.to_owned(),
+                "What replicas of presence tell each other; at most once.",
+                "A replica is there, and what users chose.",
+                beat,
+            ),
+            (
+                "presence.status",
+                gateway,
+                "What presence tells one gateway; at most once.",
+                "What users show whom clients of the gateway watch.",
+                status,
+            ),
+        ] {
+            let message = json!({"name": name, "summary": summary, "payload": payload});
+            self.subject(Subject {
+                name,
+                address,
+                help,
+                messages: vec![(format!("{name}.message"), message)],
+                action: "send",
+            });
+        }
+        if let Some(channel) = self.channels.get_mut("presence.status") {
+            channel["parameters"] = json!({"gateway": {"description": "The id that the gateway drew at its start."}});
+        }
     }
 
     fn typing(&mut self) {

@@ -18,6 +18,7 @@ use entrenous_protocol::{
     frame::{self, SyncedConversation, SyncedQueue},
     live::{Receipt, ReceiptKind, Typing, UserNotice},
     rpc::{Reply, identity, store},
+    status::UserStatus,
 };
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -222,6 +223,12 @@ fn server_frames() -> Vec<String> {
         frame::receipt(&receipt(ReceiptKind::Delivered, None)),
         frame::receipt(&receipt(ReceiptKind::Read, Some(IdGenerator.next()))),
         frame::typing(&Typing { conversation_id: IdGenerator.next(), user_id: IdGenerator.next(), typing: true }),
+        frame::status_update(&UserStatus::hidden(IdGenerator.next())),
+        frame::status_update(&UserStatus {
+            text: Some("in a train".to_owned()),
+            last_seen_at: Some(SystemClock.now()),
+            ..UserStatus::hidden(IdGenerator.next())
+        }),
         frame::conversation_joined(IdGenerator.next(), 1),
         frame::conversation_left(IdGenerator.next(), 1),
         frame::sync_complete(id, &[synced], SyncedQueue { last_seq: 7, has_more: true }),

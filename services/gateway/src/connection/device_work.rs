@@ -1,4 +1,4 @@
-//! What a client does with device messages: one after another, in the order of its frames.
+//! What a client does with device messages, and with its user's status: one after another, in the order of its frames.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,8 +13,10 @@ use entrenous_protocol::{
     frame,
     rpc::{
         identity::{UserDevices, UsersRequest},
+        presence::{SetStatus, SetStatusRequest},
         tracker::{AckDeviceMessages, AckDeviceMessagesRequest, SendDeviceMessages, SendDeviceMessagesRequest},
     },
+    status::StatusChoice,
 };
 use serde_json::json;
 use tokio::sync::Notify;
@@ -32,13 +34,15 @@ pub(crate) enum DeviceWork {
     Send(DeviceMessageBatch),
     /// `device_message_ack`.
     Acknowledge { up_to: u64 },
+    /// `status_update`.
+    SetStatus(StatusChoice),
 }
 
 impl DeviceWork {
     fn bytes(&self) -> usize {
         match self {
             Self::Send(batch) => batch.content_bytes(),
-            Self::Acknowledge { .. } => 0,
+            Self::Acknowledge { .. } | Self::SetStatus(_) => 0,
         }
     }
 }
@@ -91,6 +95,10 @@ pub(crate) async fn run(worker: &Worker, connection: &Rc<Connection>) -> CloseCo
             DeviceWork::Acknowledge { up_to } => {
                 let request = AckDeviceMessagesRequest { device_id: connection.device_id, up_to };
                 worker.gateway.call::<AckDeviceMessages>(&request).await.map(drop)
+            }
+            DeviceWork::SetStatus(choice) => {
+                let request = SetStatusRequest { user_id: connection.user_id, choice };
+                worker.gateway.call::<SetStatus>(&request).await.map(drop)
             }
         };
         match (done, id) {

@@ -18,7 +18,7 @@ use super::{
     outbox::{Outbox, Outgoing},
     sync,
 };
-use crate::{typing, worker::Worker};
+use crate::{presence::watching, typing, worker::Worker};
 use clock::Clock;
 
 /// How long one frame may take to leave.
@@ -79,6 +79,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.worker.fanout.borrow_mut().remove_connection(&self.connection);
         typing::tell(&self.worker.gateway, self.worker.typists.borrow_mut().leave(self.connection.origin));
+        watching::leave(&self.worker, &self.connection);
         self.worker.gateway.presence.disconnected(self.connection.user_id, self.connection.id);
         metrics::gauge!("chat_websocket_connections_active").decrement(1);
         metrics::histogram!("chat_websocket_connection_duration_seconds").record(self.since.elapsed());

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 /// Below this many bytes a replay may go on.
 const LOW_WATER_BYTES: usize = 64 * 1024;
+/// From this many frames on the client is behind.
+const BUSY_FRAMES: usize = 64;
 
 /// A WebSocket message on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,11 @@ impl Outbox {
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.borrow().is_empty()
+    }
+
+    /// Whether so much waits that what can come later should.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.frames.borrow().len() >= BUSY_FRAMES
     }
 
     /// Asks for the end: what waits is written first, unless the client is too slow.

@@ -56,6 +56,8 @@ impl Methods {
     methods! {
         /// Makes or does something.
         post = "POST";
+        /// Puts something in its place.
+        put = "PUT";
         /// Changes something.
         patch = "PATCH";
         /// Removes something.

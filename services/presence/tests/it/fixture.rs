@@ -9,14 +9,19 @@ use entrenous_model::{Clock, ConnectionId, Timestamp, UserId};
 use entrenous_presence::{Config, MIGRATIONS, Service};
 use entrenous_protocol::{
     Failure,
-    rpc::presence::{GatewayReport, Status, Statuses, StatusesRequest},
+    rpc::presence::{
+        GatewayReport, ListPart, ListRequest, SetStatus, SetStatusRequest, StatusReport, Statuses, StatusesRequest,
+    },
+    status::{ChosenStatus, OwnStatus, PresenceStatus, StatusChoice, UserStatus},
 };
 use entrenous_runtime::{Readiness, Shutdown};
 use entrenous_test_support::{TestNats, TestPostgres, wait_for};
-use tokio::task::JoinHandle;
+use futures::{StreamExt, stream::BoxStream};
+use tokio::{runtime::Runtime, task::JoinHandle};
 use uuid::Uuid;
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A wall clock that stands still.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub(crate) struct Fixture {
     pub(crate) gateway: Bus,
     pub(crate) nats: TestNats,
     pub(crate) postgres: TestPostgres,
+    /// How long replicas believe a silent gateway to be there.
+    pub(crate) lease_ms: u64,
 }
 
 /// A replica; stopped and found well at the end of a test by [`Replica::stop`].
@@ -44,6 +51,7 @@ pub(crate) struct Replica {
     readiness: Readiness,
     shutdown: Shutdown,
     task: JoinHandle<anyhow::Result<()>>,
+    runtime: Runtime,
 }
 
 /// What a gateway has told; numbers its reports.
@@ -63,11 +71,18 @@ impl Fixture {
             nats_user: Some(NatsService::Gateway.name().to_owned()),
             nats_password: Some(Secret::new(TestNats::password(NatsService::Gateway))),
         };
-        Self { gateway: Bus::connect(&config, "gateway").await.unwrap(), nats, postgres }
+        Self { gateway: Bus::connect(&config, "gateway").await.unwrap(), nats, postgres, lease_ms: 15_000 }
     }
 
     /// Starts a replica whose wall clock stands at `now`, and waits until it is ready.
     pub(crate) async fn replica(&self, now: Timestamp) -> Replica {
+        let replica = self.start_replica(now, 15_000).await;
+        replica.becomes_ready(true).await;
+        replica
+    }
+
+    /// Starts a replica with a grace of so many milliseconds.
+    pub(crate) async fn start_replica(&self, now: Timestamp, grace_ms: u64) -> Replica {
         let pairs = [
             ("DATABASE_URL", self.postgres.url()),
             ("DATABASE_CONNECTIONS_MAX", "2".to_owned()),
@@ -75,27 +90,40 @@ impl Fixture {
             ("NATS_USER", NatsService::Presence.name().to_owned()),
             ("NATS_PASSWORD", TestNats::password(NatsService::Presence)),
             ("PRESENCE_WARM_UP_MS", "0".to_owned()),
+            ("PRESENCE_GRACE_MS", grace_ms.to_string()),
+            ("PRESENCE_LEASE_MS", self.lease_ms.to_string()),
         ];
         let config: Config =
             entrenous_config::from_pairs(&pairs.map(|(name, value)| (name.to_owned(), value))).unwrap();
-        let service = Service::build(config).await.unwrap().with_clock(Arc::new(StoppedClock(now)));
+        // A runtime of its own, so that everything of it can die at once.
+        let runtime = Runtime::new().unwrap();
+        let service = runtime.spawn(Service::build(config)).await.unwrap().unwrap();
+        let service = service.with_clock(Arc::new(StoppedClock(now)));
         let (readiness, shutdown) = (service.readiness(), Shutdown::new());
-        let task = tokio::spawn(service.serve(shutdown.clone()));
-        let replica = Replica { readiness, shutdown, task };
-        replica.becomes_ready(true).await;
-        replica
+        let task = runtime.spawn(service.serve(shutdown.clone()));
+        Replica { readiness, shutdown, task, runtime }
     }
 
     pub(crate) fn reporter(&self, gateway: u128) -> Reporter {
         Reporter { gateway: self.gateway.clone(), gateway_id: Uuid::from_u128(gateway), number: 0 }
     }
 
-    pub(crate) async fn statuses(&self, users: &[u128]) -> Result<Vec<Status>, Failure> {
+    pub(crate) async fn statuses(&self, users: &[u128]) -> Result<Vec<UserStatus>, Failure> {
         let user_ids = users.iter().map(|number| user(*number)).collect();
         self.gateway.call::<Statuses>(&StatusesRequest { user_ids }, ANSWER_MAX).await
     }
 
-    pub(crate) async fn status_becomes(&self, wanted: Status) {
+    pub(crate) async fn choose(&self, number: u128, status: ChosenStatus) -> OwnStatus {
+        let request = SetStatusRequest { user_id: user(number), choice: StatusChoice { status, text: None } };
+        self.gateway.call::<SetStatus>(&request, ANSWER_MAX).await.unwrap()
+    }
+
+    /// Waits until a replica asks for a gateway's list.
+    pub(crate) async fn lists(&self) -> BoxStream<'static, ListRequest> {
+        self.gateway.hear(subjects::PRESENCE_LIST).await.unwrap()
+    }
+
+    pub(crate) async fn status_becomes(&self, wanted: UserStatus) {
         let is_so = async || match self.gateway.call::<Statuses>(&asked(wanted.user_id), ANSWER_MAX).await {
             Ok(statuses) if statuses == [wanted.clone()] => Ok(()),
             other => Err(format!("{other:?}")),
@@ -119,6 +147,36 @@ impl Reporter {
         self.send(false, connected, disconnected).await;
     }
 
+    /// Hears what replicas tell this gateway.
+    pub(crate) async fn hear(&self) -> Told {
+        Told(self.gateway.hear(&subjects::presence_status(self.gateway_id)).await.unwrap())
+    }
+
+    /// Watches these users, besides those of before.
+    pub(crate) async fn watch(&mut self, users: &[u128]) {
+        self.number += 1;
+        let watched = users.iter().map(|number| user(*number)).collect();
+        let report = GatewayReport { watched, ..self.empty() };
+        self.gateway.broadcast(subjects::PRESENCE_REPORT, &report).await.unwrap();
+    }
+
+    /// Lists everything, users who left so many milliseconds ago and watched users too.
+    pub(crate) async fn list(&mut self, connected: &[(u128, u128)], departed: &[(u128, u64)], watched: &[u128]) {
+        self.number += 1;
+        let report = GatewayReport {
+            list: Some(ListPart { is_first: true, is_last: true }),
+            connected: connected.iter().map(|(who, what)| (user(*who), connection(*what))).collect(),
+            departed: departed.iter().map(|(who, millis)| (user(*who), *millis)).collect(),
+            watched: watched.iter().map(|number| user(*number)).collect(),
+            ..self.empty()
+        };
+        self.gateway.broadcast(subjects::PRESENCE_REPORT, &report).await.unwrap();
+    }
+
+    fn empty(&self) -> GatewayReport {
+        GatewayReport { gateway_id: self.gateway_id, number: self.number, ..GatewayReport::default() }
+    }
+
     /// The next report gets lost.
     pub(crate) fn lose_one(&mut self) {
         self.number += 1;
@@ -128,13 +186,32 @@ impl Reporter {
         self.number += 1;
         let pairs = |pairs: &[(u128, u128)]| pairs.iter().map(|(who, what)| (user(*who), connection(*what))).collect();
         let report = GatewayReport {
-            gateway_id: self.gateway_id,
-            number: self.number,
-            is_full,
+            list: is_full.then_some(ListPart { is_first: true, is_last: true }),
             connected: pairs(connected),
             disconnected: pairs(disconnected),
+            ..self.empty()
         };
         self.gateway.broadcast(subjects::PRESENCE_REPORT, &report).await.unwrap();
+    }
+}
+
+/// What a gateway is told.
+pub(crate) struct Told(BoxStream<'static, StatusReport>);
+
+impl Told {
+    /// The next report.
+    pub(crate) async fn next(&mut self) -> StatusReport {
+        tokio::time::timeout(WAIT_MAX, self.0.next()).await.unwrap().unwrap()
+    }
+
+    /// Waits until this is told; gives the replica that told it.
+    pub(crate) async fn status(&mut self, wanted: &UserStatus) -> Uuid {
+        loop {
+            let report = self.next().await;
+            if report.statuses.contains(wanted) {
+                return report.replica_id;
+            }
+        }
     }
 }
 
@@ -147,9 +224,15 @@ impl Replica {
         wait_for("the readiness to change", is_so).await.unwrap();
     }
 
+    /// Dies without a word, like a process that is killed.
+    pub(crate) fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.trigger();
         self.task.await.unwrap().unwrap();
+        self.runtime.shutdown_background();
     }
 }
 
@@ -161,10 +244,14 @@ fn connection(number: u128) -> ConnectionId {
     Uuid::from_u128(number).into()
 }
 
-pub(crate) fn online(number: u128) -> Status {
-    Status { user_id: user(number), is_online: true, last_seen_at: None }
+pub(crate) fn online(number: u128) -> UserStatus {
+    shows(number, PresenceStatus::Online)
 }
 
-pub(crate) fn offline(number: u128, last_seen_at: Option<Timestamp>) -> Status {
-    Status { user_id: user(number), is_online: false, last_seen_at }
+pub(crate) fn shows(number: u128, status: PresenceStatus) -> UserStatus {
+    UserStatus { status, ..UserStatus::hidden(user(number)) }
+}
+
+pub(crate) fn offline(number: u128, last_seen_at: Option<Timestamp>) -> UserStatus {
+    UserStatus { last_seen_at, ..UserStatus::hidden(user(number)) }
 }

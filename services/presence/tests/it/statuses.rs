@@ -76,11 +76,11 @@ async fn without_its_database_it_still_knows_who_is_online() {
     assert_eq!(fixture.statuses(&[7]).await.unwrap(), [online(7)]);
     assert_eq!(fixture.statuses(&[8]).await.unwrap_err().code, Code::Unavailable);
     fixture.reporter(2).full(&[(9, 2)]).await;
-    fixture.status_becomes(online(9)).await;
     fixture.postgres.restart().await.unwrap();
     replica.becomes_ready(true).await;
     // Connections of before the restart may be tried first.
     wait_for("an answer", async || fixture.statuses(&[8]).await.map(drop)).await.unwrap();
+    fixture.status_becomes(online(9)).await;
     replica.stop().await;
     let replica = fixture.replica(moment(10)).await;
     // It was written in the end: user 9 came while the database was away.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{Connection, clock::Clock};
 use crate::{
     connection::{Mode, View, device_work::DeviceWork, handshake, outbox::Outgoing},
+    presence::watching,
     sends::ReplyTo,
     typing,
     worker::Worker,
@@ -105,6 +106,17 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
         }
         ClientFrame::TypingIndicator { conversation_id, typing } => {
             note_typing(worker, connection, id, conversation_id, typing);
+        }
+        ClientFrame::StatusUpdate(choice) => {
+            return connection.request_device_work(id, DeviceWork::SetStatus(choice), sends_max(worker));
+        }
+        ClientFrame::WatchStatus { user_ids } => match watching::watch(worker, connection, &user_ids) {
+            Ok(()) => acknowledge(connection, id),
+            Err(failure) => connection.send(failure.frame(id)),
+        },
+        ClientFrame::UnwatchStatus { user_ids } => {
+            watching::unwatch(worker, connection, &user_ids);
+            acknowledge(connection, id);
         }
         ClientFrame::Subscribe { conversation_ids } => {
             set_unsubscribed(connection, &conversation_ids, false);

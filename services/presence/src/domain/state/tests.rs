@@ -5,8 +5,56 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use entrenous_protocol::rpc::presence::ListPart;
 
-const SETTINGS: Settings = Settings { connections_max: 1_000, gateways_max: 10 };
+const SETTINGS: Settings = Settings {
+    connections_max: 1_000,
+    gateways_max: 10,
+    watched_max: 10,
+    lease: Duration::from_secs(15),
+    grace: Duration::from_secs(15),
+};
+
+/// The machine; what users chose is learnt as soon as they come.
+#[derive(Debug)]
+struct Machine(State);
+
+impl Machine {
+    fn new(settings: Settings) -> Self {
+        Self(State::new(settings))
+    }
+
+    fn report(&mut self, report: GatewayReport, now: Moment) -> Vec<Seen> {
+        self.0.report(report, now);
+        let unlearnt = self.0.take_unlearnt(usize::MAX - 1);
+        let chosen = unlearnt.into_iter().map(|user_id| chosen(user_id, 0, ChosenStatus::Online)).collect();
+        self.0.learn(chosen, now).seen
+    }
+
+    fn advance(&mut self, now: Moment) -> Vec<Seen> {
+        self.0.advance(now).seen
+    }
+
+    fn is_complete(&self) -> bool {
+        self.0.incomplete().next().is_none()
+    }
+}
+
+impl std::ops::Deref for Machine {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+fn chosen(user_id: UserId, version: u64, status: ChosenStatus) -> Chosen {
+    Chosen { user_id, choice: StatusChoice { status, text: None }, version }
+}
+
+fn there() -> Known {
+    Known::There(StatusChoice::default())
+}
 
 fn user(number: u128) -> UserId {
     Uuid::from_u128(number).into()
@@ -22,8 +70,10 @@ fn at(millis: u64) -> Moment {
     Moment { uptime: Duration::from_millis(millis), wall: wall.into() }
 }
 
+const WHOLE: Option<ListPart> = Some(ListPart { is_first: true, is_last: true });
+
 fn full(gateway: u128, number: u64, connected: &[(u128, u128)]) -> GatewayReport {
-    GatewayReport { is_full: true, ..delta(gateway, number, connected, &[]) }
+    GatewayReport { list: WHOLE, ..delta(gateway, number, connected, &[]) }
 }
 
 fn delta(gateway: u128, number: u64, connected: &[(u128, u128)], disconnected: &[(u128, u128)]) -> GatewayReport {
@@ -31,9 +81,9 @@ fn delta(gateway: u128, number: u64, connected: &[(u128, u128)], disconnected: &
     GatewayReport {
         gateway_id: Uuid::from_u128(gateway),
         number,
-        is_full: false,
         connected: pairs(connected),
         disconnected: pairs(disconnected),
+        ..GatewayReport::default()
     }
 }
 
@@ -43,13 +93,13 @@ fn seen(who: u128, millis: u64) -> Seen {
 
 #[test]
 fn a_user_is_online_while_one_connection_is_there() {
-    let mut state = State::new(SETTINGS);
+    let mut state = Machine::new(SETTINGS);
     assert_eq!(state.report(full(1, 1, &[(7, 1), (7, 2)]), at(0)), [seen(7, 0)]);
     assert_eq!(state.report(full(2, 1, &[(7, 3)]), at(0)), []);
     state.report(delta(1, 2, &[], &[(7, 1), (7, 2)]), at(1_000));
-    assert_eq!(state.user(user(7), at(1_000)), Known::Online);
+    assert_eq!(state.user(user(7), at(1_000)), there());
     state.report(delta(2, 2, &[], &[(7, 3)]), at(2_000));
-    assert_eq!(state.user(user(7), at(16_999)), Known::Online, "in the grace");
+    assert_eq!(state.user(user(7), at(16_999)), there(), "in the grace");
     assert_eq!(state.user(user(7), at(17_000)), Known::Left(at(2_000).wall));
     assert_eq!(state.advance(at(16_999)), []);
     assert_eq!(state.advance(at(17_000)), [seen(7, 2_000)]);
@@ -58,17 +108,17 @@ fn a_user_is_online_while_one_connection_is_there() {
 
 #[test]
 fn who_comes_back_within_the_grace_never_left() {
-    let mut state = State::new(SETTINGS);
+    let mut state = Machine::new(SETTINGS);
     state.report(full(1, 1, &[(7, 1)]), at(0));
     state.report(delta(1, 2, &[], &[(7, 1)]), at(1_000));
     assert_eq!(state.report(delta(1, 3, &[(7, 2)], &[]), at(15_999)), []);
     assert_eq!(state.advance(at(16_500)), []);
-    assert_eq!(state.user(user(7), at(16_500)), Known::Online);
+    assert_eq!(state.user(user(7), at(16_500)), there());
 }
 
 #[test]
 fn a_silent_gateway_ends_with_its_connections_after_the_lease() {
-    let mut state = State::new(SETTINGS);
+    let mut state = Machine::new(SETTINGS);
     state.report(full(1, 1, &[(7, 1), (8, 2)]), at(0));
     state.report(delta(1, 2, &[], &[]), at(4_000));
     state.report(full(2, 1, &[(8, 3)]), at(18_000));
@@ -76,22 +126,22 @@ fn a_silent_gateway_ends_with_its_connections_after_the_lease() {
     assert_eq!(state.gateway_count(), 2);
     assert_eq!(state.advance(at(19_000)), []);
     assert_eq!((state.gateway_count(), state.connection_count()), (1, 1));
-    assert_eq!(state.user(user(7), at(33_999)), Known::Online, "in the grace");
+    assert_eq!(state.user(user(7), at(33_999)), there(), "in the grace");
     state.report(delta(2, 2, &[], &[]), at(30_000));
     assert_eq!(state.advance(at(34_000)), [seen(7, 4_000)]);
-    assert_eq!(state.user(user(8), at(34_000)), Known::Online);
+    assert_eq!(state.user(user(8), at(34_000)), there());
 }
 
 #[test]
 fn after_a_missed_report_what_is_known_stays_until_the_next_full_one() {
-    let mut state = State::new(SETTINGS);
+    let mut state = Machine::new(SETTINGS);
     state.report(full(1, 1, &[(7, 1), (8, 2)]), at(0));
     assert!(state.is_complete());
     // Number 2 said that connection 1 had ended.
     state.report(delta(1, 3, &[(9, 3)], &[]), at(2_000));
     assert!(!state.is_complete());
     for who in [7, 8, 9] {
-        assert_eq!(state.user(user(who), at(2_000)), Known::Online, "{who}");
+        assert_eq!(state.user(user(who), at(2_000)), there(), "{who}");
     }
     state.report(delta(1, 4, &[], &[]), at(3_000));
     assert!(!state.is_complete());
@@ -103,7 +153,7 @@ fn after_a_missed_report_what_is_known_stays_until_the_next_full_one() {
 
 #[test]
 fn a_repeated_report_changes_nothing() {
-    let mut state = State::new(SETTINGS);
+    let mut state = Machine::new(SETTINGS);
     state.report(full(1, 1, &[(7, 1)]), at(0));
     state.report(delta(1, 2, &[], &[(7, 1)]), at(1_000));
     assert_eq!(state.report(full(1, 1, &[(7, 1)]), at(2_000)), []);
@@ -112,12 +162,12 @@ fn a_repeated_report_changes_nothing() {
 
 #[test]
 fn silence_means_nothing_while_nobody_can_be_heard() {
-    let mut state = State::new(SETTINGS);
+    let mut state = Machine::new(SETTINGS);
     state.report(full(1, 1, &[(7, 1), (8, 2)]), at(0));
     state.report(delta(1, 2, &[], &[(8, 2)]), at(1_000));
-    state.resume(at(60_000));
+    state.0.resume(at(60_000));
     assert_eq!(state.advance(at(60_000)), []);
-    assert_eq!(state.user(user(7), at(74_999)), Known::Online);
+    assert_eq!(state.user(user(7), at(74_999)), there());
     assert_eq!(state.advance(at(74_999)), []);
     assert_eq!(state.advance(at(75_000)), [seen(8, 1_000)]);
     assert_eq!(state.advance(at(90_000)), [seen(7, 1_000)], "when the gateway last spoke");
@@ -125,7 +175,7 @@ fn silence_means_nothing_while_nobody_can_be_heard() {
 
 #[test]
 fn the_number_of_connections_and_gateways_is_bounded() {
-    let mut state = State::new(Settings { connections_max: 1, gateways_max: 1 });
+    let mut state = Machine::new(Settings { connections_max: 1, gateways_max: 1, ..SETTINGS });
     state.report(full(1, 1, &[(7, 1), (8, 2)]), at(0));
     state.report(full(2, 1, &[(9, 3)]), at(0));
     assert_eq!((state.connection_count(), state.user_count(), state.gateway_count()), (1, 1, 1));
@@ -133,7 +183,99 @@ fn the_number_of_connections_and_gateways_is_bounded() {
     // What was left out is there with the next full report, once there is room.
     state.report(full(1, 2, &[(8, 2)]), at(1_000));
     state.report(full(1, 3, &[(8, 2)]), at(2_000));
-    assert_eq!(state.user(user(8), at(2_000)), Known::Online);
+    assert_eq!(state.user(user(8), at(2_000)), there());
+}
+
+#[test]
+fn a_list_may_come_in_parts_and_a_part_that_was_missed_makes_it_worth_nothing() {
+    let part = |number, connected: &[(u128, u128)], is_first, is_last| {
+        let list = Some(ListPart { is_first, is_last });
+        GatewayReport { list, ..delta(1, number, connected, &[]) }
+    };
+    let mut state = Machine::new(SETTINGS);
+    state.report(full(1, 1, &[(7, 1), (8, 2)]), at(0));
+    state.report(part(2, &[(7, 1)], true, false), at(1_000));
+    state.report(part(4, &[(9, 3)], false, true), at(1_000));
+    assert!(!state.is_complete());
+    assert_eq!(state.connection_count(), 3, "nobody has ended for that");
+    state.report(part(5, &[(7, 1)], true, false), at(2_000));
+    state.report(part(6, &[(9, 3)], false, true), at(2_000));
+    assert!(state.is_complete());
+    assert_eq!(state.connection_count(), 2);
+    assert_eq!(state.advance(at(17_000)), [seen(8, 2_000)]);
+}
+
+#[test]
+fn who_left_before_this_process_began_has_the_rest_of_the_grace() {
+    let mut state = Machine::new(SETTINGS);
+    let departed = |users: &[(u128, u64)]| {
+        let departed = users.iter().map(|(who, millis)| (user(*who), *millis)).collect();
+        GatewayReport { departed, ..full(1, 1, &[(7, 1)]) }
+    };
+    state.report(departed(&[(7, 5_000), (8, 5_000), (9, 15_000)]), at(10_000));
+    assert_eq!(state.user(user(8), at(10_000)), there());
+    assert_eq!(state.user(user(9), at(10_000)), Known::Absent);
+    assert_eq!(state.advance(at(19_999)), []);
+    assert_eq!(state.advance(at(20_000)), [seen(8, 5_000)]);
+    assert_eq!(state.user(user(7), at(20_000)), there());
+}
+
+#[test]
+fn what_a_user_shows_is_what_was_chosen_last() {
+    let mut state = State::new(SETTINGS);
+    state.report(full(1, 1, &[(7, 1)]), at(0));
+    assert_eq!(state.user(user(7), at(0)), Known::Unlearnt);
+    assert_eq!(state.take_unlearnt(10), [user(7)]);
+    assert_eq!(state.take_unlearnt(10), []);
+    let effects = state.learn(vec![chosen(user(7), 2, ChosenStatus::Busy)], at(0));
+    assert_eq!((effects.changed, effects.seen), (vec![user(7)], vec![seen(7, 0)]));
+    assert_eq!(state.learn(vec![chosen(user(7), 1, ChosenStatus::Away)], at(0)), Effects::default());
+    assert_eq!(state.learn(vec![chosen(user(8), 1, ChosenStatus::Away)], at(0)), Effects::default(), "not there");
+    let busy = StatusChoice { status: ChosenStatus::Busy, text: None };
+    assert_eq!(state.user(user(7), at(0)), Known::There(busy));
+    assert_eq!(state.learn(vec![chosen(user(7), 3, ChosenStatus::Away)], at(0)).seen, []);
+}
+
+#[test]
+fn who_is_invisible_looks_gone_and_leaves_no_trace() {
+    let mut state = State::new(SETTINGS);
+    state.report(full(1, 1, &[(7, 1), (8, 2)]), at(0));
+    let invisible = |number, version| chosen(user(number), version, ChosenStatus::Invisible);
+    assert_eq!(state.learn(vec![invisible(7, 1)], at(0)), Effects::default(), "came invisible");
+    state.learn(vec![chosen(user(8), 0, ChosenStatus::Online)], at(0));
+    let effects = state.learn(vec![invisible(8, 1)], at(4_000));
+    assert_eq!((effects.changed, effects.seen), (vec![user(8)], vec![seen(8, 4_000)]));
+    assert_eq!(state.user(user(8), at(4_000)), Known::Absent);
+    state.report(delta(1, 2, &[], &[(7, 1), (8, 2)]), at(5_000));
+    let effects = state.advance(at(20_000));
+    assert_eq!((effects.changed, effects.seen), (vec![], vec![]));
+}
+
+#[test]
+fn choices_are_learnt_in_bounded_steps_and_again_when_some_were_missed() {
+    let mut state = State::new(SETTINGS);
+    state.report(full(1, 1, &[(7, 1), (8, 2), (9, 3)]), at(0));
+    assert_eq!(state.take_unlearnt(2), [user(7), user(8)]);
+    state.forget_choices([user(7), user(10)]);
+    assert_eq!(state.take_unlearnt(2), [user(7), user(9)]);
+    assert_eq!(state.take_unlearnt(2), []);
+    state.forget_all_choices();
+    assert_eq!(state.take_unlearnt(10).len(), 3);
+}
+
+#[test]
+fn a_gateway_says_whom_it_watches() {
+    let mut state = State::new(SETTINGS);
+    let watched = |users: &[u128]| users.iter().map(|number| user(*number)).collect::<Vec<_>>();
+    let report = GatewayReport { watched: watched(&[7, 8]), ..full(1, 1, &[]) };
+    assert_eq!(state.report(report, at(0)).watching, Watching::Exactly(watched(&[7, 8]).into_iter().collect()));
+    let report = GatewayReport { watched: watched(&[9]), unwatched: watched(&[7]), ..delta(1, 2, &[], &[]) };
+    assert_eq!(
+        state.report(report, at(0)).watching,
+        Watching::Changed { watched: watched(&[9]), unwatched: watched(&[7]) }
+    );
+    assert_eq!(state.report(delta(1, 3, &[], &[]), at(0)).watching, Watching::Same);
+    assert_eq!(state.advance(at(15_000)).ended, [Uuid::from_u128(1)]);
 }
 
 /// What happens in a random history.
@@ -186,12 +328,12 @@ struct World {
     now: u64,
     next_connection: u128,
     gateways: BTreeMap<u128, RealGateway>,
-    state: State,
+    state: Machine,
 }
 
 impl World {
     fn new() -> Self {
-        Self { now: 0, next_connection: 1, gateways: BTreeMap::new(), state: State::new(SETTINGS) }
+        Self { now: 0, next_connection: 1, gateways: BTreeMap::new(), state: Machine::new(SETTINGS) }
     }
 
     fn take(&mut self, step: &Step) {
@@ -235,9 +377,10 @@ impl World {
         GatewayReport {
             gateway_id: Uuid::from_u128(id),
             number: gateway.number,
-            is_full,
+            list: if is_full { WHOLE } else { None },
             connected: if is_full { all() } else { connected },
             disconnected,
+            ..GatewayReport::default()
         }
     }
 
@@ -307,7 +450,7 @@ proptest! {
                 for (connection_id, who) in &gateway.connections {
                     let is_reported = !gateway.connected.contains(&(*who, *connection_id));
                     if is_heard && is_reported && world.state.gateways[&Uuid::from_u128(*id)].is_complete {
-                        prop_assert_eq!(world.state.user(*who, now), Known::Online);
+                        prop_assert_eq!(world.state.user(*who, now), there());
                     }
                 }
             }
