@@ -8,7 +8,7 @@ use entrenous_protocol::{
     entry::Role,
     rest::{
         AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, MessageReceipts,
-        Page, Profile, Refresh, Register, Tokens, UnreadEntries, User,
+        Page, Profile, ProfilePatch, Refresh, Register, Tokens, UnreadEntries, User,
     },
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
@@ -134,6 +134,30 @@ impl Api {
     /// As every call.
     pub async fn me(&self) -> Result<User, ApiError> {
         json(self.request(Method::GET, "users/me")).await
+    }
+
+    /// Changes one's own profile.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn update_me(&self, patch: &ProfilePatch) -> Result<User, ApiError> {
+        json(self.request(Method::PATCH, "users/me").json(patch)).await
+    }
+
+    /// Blocks somebody, or no longer.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_blocked(&self, user_id: UserId, is_blocked: bool) -> Result<(), ApiError> {
+        empty(self.request(put_or_delete(is_blocked), &format!("users/{user_id}/block"))).await
+    }
+
+    /// Follows somebody, or no longer.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_followed(&self, user_id: UserId, is_followed: bool) -> Result<(), ApiError> {
+        empty(self.request(put_or_delete(is_followed), &format!("users/{user_id}/follow"))).await
     }
 
     /// Somebody's public profile.
@@ -314,6 +338,10 @@ impl Api {
             None => request,
         }
     }
+}
+
+fn put_or_delete(is_so: bool) -> Method {
+    if is_so { Method::PUT } else { Method::DELETE }
 }
 
 /// Sends a request and reads the answer's body.

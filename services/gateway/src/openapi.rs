@@ -17,7 +17,8 @@ use utoipa::{
 };
 
 use crate::routes::{
-    auth, conversations, devices, log, members, messages, operations, receipts, reference, undelivered, unread, users,
+    auth, blocks, conversations, devices, follows, log, members, messages, operations, receipts, reference,
+    undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -45,6 +46,12 @@ pub fn text() -> &'static str {
         users::update_me,
         users::profile,
         users::find,
+        follows::add,
+        follows::remove,
+        follows::list,
+        blocks::add,
+        blocks::remove,
+        blocks::list,
         devices::list,
         devices::delete,
         conversations::create,
@@ -73,7 +80,7 @@ pub fn text() -> &'static str {
     components(schemas(Problem)),
     tags(
         (name = "auth", description = "Accounts and logins"),
-        (name = "users", description = "Profiles"),
+        (name = "users", description = "Profiles, and whom one follows or has blocked"),
         (name = "devices", description = "One's own devices"),
         (name = "conversations", description = "Conversations as their members see them"),
         (name = "members", description = "Who is in a conversation"),

@@ -13,7 +13,7 @@ use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
-    live::{LiveKind, LiveMessage, Typing, UserNotice},
+    live::{LiveKind, LiveMessage, TypingBroadcast, UserNotice},
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
@@ -53,7 +53,7 @@ pub enum WorkerEvent {
     /// What became of sends.
     Sent(Arc<[SendResult]>),
     /// Somebody is typing, or no longer.
-    Typing(Typing),
+    Typing(Arc<TypingBroadcast>),
     /// Logins that ended.
     LoginsEnded(Arc<[LoginId]>),
     /// The gateway stops: say so, then close with 1012, spread over this time.
@@ -203,8 +203,7 @@ impl Worker {
                     }
                 }
             }
-            // No connection is told of anything that depends on it yet.
-            UserNotice::PrivacyChanged {} => {}
+            UserNotice::PrivacyChanged {} => self.gateway.typing_hidden.forget(),
         }
     }
 

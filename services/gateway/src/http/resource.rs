@@ -56,6 +56,8 @@ impl Methods {
     methods! {
         /// Makes or does something.
         post = "POST";
+        /// Makes something so; doing it twice changes nothing.
+        put = "PUT";
         /// Changes something.
         patch = "PATCH";
         /// Removes something.
