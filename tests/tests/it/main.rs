@@ -9,6 +9,7 @@ mod device_messages;
 mod faults;
 mod messaging;
 mod outside_issuer;
+mod privacy;
 mod promises;
 mod receipts;
 mod stays;
