@@ -8,7 +8,7 @@ use entrenous_protocol::{
     entry::Role,
     rest::{
         AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, MessageReceipts,
-        Page, Profile, Refresh, Register, Tokens, UnreadEntries, User,
+        Page, Profile, ProfilePatch, Refresh, Register, Tokens, UnreadEntries, User,
     },
     status::{OwnStatus, StatusChoice, UserStatus},
 };
@@ -135,6 +135,30 @@ impl Api {
     /// As every call.
     pub async fn me(&self) -> Result<User, ApiError> {
         json(self.request(Method::GET, "users/me")).await
+    }
+
+    /// Changes one's own profile.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn update_me(&self, patch: &ProfilePatch) -> Result<User, ApiError> {
+        json(self.request(Method::PATCH, "users/me").json(patch)).await
+    }
+
+    /// Blocks somebody, or no longer.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_blocked(&self, user_id: UserId, is_blocked: bool) -> Result<(), ApiError> {
+        empty(self.request(put_or_delete(is_blocked), &format!("users/{user_id}/block"))).await
+    }
+
+    /// Follows somebody, or no longer.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_followed(&self, user_id: UserId, is_followed: bool) -> Result<(), ApiError> {
+        empty(self.request(put_or_delete(is_followed), &format!("users/{user_id}/follow"))).await
     }
 
     /// Somebody's public profile.
@@ -266,6 +290,14 @@ impl Api {
         json(self.request(Method::GET, &format!("users/{user_id}/status"))).await
     }
 
+    /// The status of those whom one follows.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn following_status(&self) -> Result<Page<UserStatus>, ApiError> {
+        json(self.request(Method::GET, "users/following/status")).await
+    }
+
     /// One's own status: as others see it, and what was chosen.
     ///
     /// # Errors
@@ -339,6 +371,10 @@ impl Api {
             None => request,
         }
     }
+}
+
+fn put_or_delete(is_so: bool) -> Method {
+    if is_so { Method::PUT } else { Method::DELETE }
 }
 
 /// Sends a request and reads the answer's body.

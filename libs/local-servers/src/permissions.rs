@@ -104,8 +104,8 @@ impl Service {
         match self {
             Self::Gateway => &[Self::Identity, Self::MessageStore, Self::DeliveryTracker, Self::Presence],
             Self::MessageStore => &[Self::Identity],
-            Self::DeliveryTracker => &[Self::MessageStore],
-            Self::Identity | Self::Presence => &[],
+            Self::DeliveryTracker | Self::Identity => &[Self::MessageStore],
+            Self::Presence => &[],
         }
     }
 

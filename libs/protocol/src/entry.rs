@@ -101,13 +101,14 @@ macro_rules! stored_names {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     )*};
 }
+pub(crate) use stored_names;
 
 stored_names! {
     ConversationKind { Direct = "direct", Group = "group", Channel = "channel" }

@@ -148,6 +148,18 @@ pub struct Typing {
     pub typing: bool,
 }
 
+/// [`Typing`] as one gateway tells it to all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TypingBroadcast {
+    /// What clients are told.
+    #[serde(flatten)]
+    pub typing: Typing,
+    /// Members who are not told: between them and who types there is a block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden_from: Vec<UserId>,
+}
+
 /// The `origin` of a connection: the random half of its id, never 0.
 pub fn origin_of(connection_id: ConnectionId) -> u64 {
     connection_id.as_uuid().as_u64_pair().1

@@ -5,7 +5,7 @@ use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::entry::{ConversationKind, Encryption, Role};
+use crate::entry::{ConversationKind, Encryption, Role, stored_names};
 
 /// Any list.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -84,6 +84,10 @@ pub struct User {
     pub email: Option<String>,
     pub role: UserRole,
     pub created_at: Timestamp,
+    #[serde(default)]
+    pub presence_visible_to: VisibleTo,
+    #[serde(default)]
+    pub messages_from: MessagesFrom,
 }
 
 /// What everybody may see of a user.
@@ -139,7 +143,12 @@ pub enum MessagesFrom {
     Nobody,
 }
 
-/// `PATCH /users/me`. A field that is absent stays; `null` clears.
+stored_names! {
+    VisibleTo { Shared = "shared", Everyone = "everyone", Contacts = "contacts", Nobody = "nobody" }
+    MessagesFrom { Everyone = "everyone", Contacts = "contacts", Nobody = "nobody" }
+}
+
+/// `PATCH /users/me`. A field that is absent stays; `null` clears, or brings the default back.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfilePatch {
@@ -149,6 +158,12 @@ pub struct ProfilePatch {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     pub email: Option<Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<VisibleTo>)]
+    pub presence_visible_to: Option<Option<VisibleTo>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<MessagesFrom>)]
+    pub messages_from: Option<Option<MessagesFrom>>,
 }
 
 /// Tells `null` from absent.

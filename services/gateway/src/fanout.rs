@@ -16,7 +16,7 @@ use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
     entry::{EntryKind, MemberContent},
     frame,
-    live::{FLAG_MEMBER, LiveMessage, Typing},
+    live::{FLAG_MEMBER, LiveMessage, TypingBroadcast},
     rpc::store::{Head, LogEntry, Memberships, Stored},
 };
 use serde::Deserialize;
@@ -179,10 +179,12 @@ impl Fanout {
         feed.is_some_and(|feed| feed.live.iter().any(|live| live.connection.has_pending()))
     }
 
-    /// Somebody is typing, or no longer: told to the others that have the conversation live, where nothing else waits.
-    pub(crate) fn on_typing(&self, typing: &Typing) {
+    /// Somebody is typing, or no longer: told to the others that have the conversation live and may know, where nothing else
+    /// waits.
+    pub(crate) fn on_typing(&self, TypingBroadcast { typing, hidden_from }: &TypingBroadcast) {
         let Some(feed) = self.feeds.get(&typing.conversation_id) else { return };
-        let others = feed.live.iter().filter(|live| live.connection.user_id != typing.user_id);
+        let is_told = |user_id: UserId| user_id != typing.user_id && !hidden_from.contains(&user_id);
+        let others = feed.live.iter().filter(|live| is_told(live.connection.user_id));
         let text = ByteString::from(frame::typing(typing));
         for live in others {
             live.connection.offer(text.clone());

@@ -17,8 +17,8 @@ use utoipa::{
 };
 
 use crate::routes::{
-    auth, conversations, devices, log, members, messages, operations, receipts, reference, statuses, undelivered,
-    unread, users,
+    auth, blocks, conversations, devices, follows, log, members, messages, operations, receipts, reference, statuses,
+    undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -49,6 +49,13 @@ pub fn text() -> &'static str {
         statuses::get,
         statuses::own,
         statuses::set,
+        statuses::following,
+        follows::add,
+        follows::remove,
+        follows::list,
+        blocks::add,
+        blocks::remove,
+        blocks::list,
         devices::list,
         devices::delete,
         conversations::create,
@@ -77,7 +84,7 @@ pub fn text() -> &'static str {
     components(schemas(Problem)),
     tags(
         (name = "auth", description = "Accounts and logins"),
-        (name = "users", description = "Profiles"),
+        (name = "users", description = "Profiles, and whom one follows or has blocked"),
         (name = "presence", description = "Who is there"),
         (name = "devices", description = "One's own devices"),
         (name = "conversations", description = "Conversations as their members see them"),

@@ -1,8 +1,10 @@
 //! The REST calls of docs/protocol.md: parse, call, map. One file a resource.
 
 pub(crate) mod auth;
+pub(crate) mod blocks;
 pub(crate) mod conversations;
 pub(crate) mod devices;
+pub(crate) mod follows;
 pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod messages;
@@ -35,6 +37,8 @@ type Answer = Result<HttpResponse, Problem>;
 pub(crate) fn configure(config: &mut ServiceConfig) {
     auth::configure(config);
     statuses::configure(config);
+    follows::configure(config);
+    blocks::configure(config);
     users::configure(config);
     devices::configure(config);
     conversations::configure(config);

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     admitted::Admitted, config::Config, presence::PresenceBook, receipts::Receipts, sends::Sends, store::StoreReads,
-    tokens::Tokens, worker::WorkerEvent,
+    tokens::Tokens, typing::HiddenFrom, worker::WorkerEvent,
 };
 
 /// How long a request to another service may take.
@@ -57,6 +57,8 @@ pub struct Gateway {
     pub clock: SystemClock,
     /// Whose access tokens are taken.
     pub tokens: Tokens,
+    /// From whom it is hidden that somebody types.
+    pub(crate) typing_hidden: HiddenFrom,
     admitted: Admitted,
     revoked: RwLock<HashMap<LoginId, Instant>>,
     workers: Mutex<Vec<mpsc::Sender<WorkerEvent>>>,
@@ -89,6 +91,7 @@ impl Gateway {
             ids: IdGenerator,
             clock: SystemClock,
             tokens,
+            typing_hidden: HiddenFrom::default(),
             admitted: Admitted::default(),
             revoked: RwLock::default(),
             workers: Mutex::default(),

@@ -1,17 +1,25 @@
 //! Who is typing: told to the live members of the conversation, not kept, and the first thing that gives way.
 //!
 //! The gateway of who types tells all gateways, at most once in 2 s, and tells the end by itself: 6 s after the last word of
-//! the client, or when its connection ends. Time is given by the caller.
+//! the client, or when its connection ends. Time is given by the caller. It also tells from whom it is hidden: without an
+//! answer of the store nobody is told anything.
+
+mod hidden;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use entrenous_bus::subjects;
 use entrenous_model::{ConversationId, UserId};
-use entrenous_protocol::live::Typing;
+use entrenous_protocol::{
+    Failure,
+    live::{Typing, TypingBroadcast},
+    rpc::store::{ReadBlocked, ReadBlockedRequest},
+};
 use futures::StreamExt;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{state::Gateway, worker::WorkerEvent};
+pub(crate) use hidden::HiddenFrom;
 
 /// After this it has ended, unless the client says it again.
 const LASTS: Duration = Duration::from_secs(6);
@@ -96,20 +104,31 @@ pub(crate) fn tell(gateway: &Arc<Gateway>, all: Vec<Typing>) {
     let gateway = Arc::clone(gateway);
     runtime.spawn(async move {
         for typing in all {
-            if let Err(error) = gateway.bus.broadcast(subjects::TYPING, &typing).await {
+            if let Err(error) = tell_one(&gateway, typing).await {
                 tracing::debug!(%error, "typing was not told");
             }
         }
     });
 }
 
+async fn tell_one(gateway: &Gateway, typing: Typing) -> Result<(), Failure> {
+    let Typing { user_id, conversation_id, .. } = typing;
+    let request = ReadBlockedRequest { user_id, conversation_id };
+    let hidden_from =
+        gateway.typing_hidden.of((user_id, conversation_id), || gateway.call::<ReadBlocked>(&request)).await?;
+    let told = TypingBroadcast { typing, hidden_from: hidden_from.to_vec() };
+    let sent = gateway.bus.broadcast(subjects::TYPING, &told).await;
+    sent.map_err(|error| Failure::unavailable(error.to_string()))
+}
+
 /// Hears what all gateways tell, until the connection to NATS has ended.
 pub(crate) async fn run(gateway: Arc<Gateway>) {
-    let Ok(mut heard) = gateway.bus.hear::<Typing>(subjects::TYPING).await else { return };
+    let Ok(mut heard) = gateway.bus.hear::<TypingBroadcast>(subjects::TYPING).await else { return };
     while let Some(typing) = heard.next().await {
+        let typing = Arc::new(typing);
         for worker in gateway.workers() {
             // A worker that is behind has better things to do.
-            let _ = worker.try_send(WorkerEvent::Typing(typing));
+            let _ = worker.try_send(WorkerEvent::Typing(Arc::clone(&typing)));
         }
     }
 }

@@ -13,7 +13,7 @@ use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
-    live::{FLAG_MEMBER, LiveKind, LiveMessage, Typing, UserNotice},
+    live::{FLAG_MEMBER, LiveKind, LiveMessage, TypingBroadcast, UserNotice},
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
@@ -54,7 +54,7 @@ pub enum WorkerEvent {
     /// What became of sends.
     Sent(Arc<[SendResult]>),
     /// Somebody is typing, or no longer.
-    Typing(Typing),
+    Typing(Arc<TypingBroadcast>),
     /// These users, whom somebody here watches, show something else.
     Statuses(Arc<[UserId]>),
     /// Logins that ended.
@@ -218,8 +218,10 @@ impl Worker {
                     }
                 }
             }
-            // No connection is told of anything that depends on it yet.
-            UserNotice::PrivacyChanged {} => {}
+            UserNotice::PrivacyChanged {} => {
+                self.gateway.typing_hidden.forget();
+                self.watching.judge_again(user);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entrenous_db::DbError;
-use entrenous_protocol::{Code, Failure, FieldError};
+use entrenous_protocol::{Code, Failure, FieldError, rpc::identity::PEOPLE_MAX};
 
 use crate::{domain::secrets::SecretsError, passwords::PasswordError};
 
@@ -40,6 +40,15 @@ pub(crate) enum RequestError {
         /// How many are allowed.
         limit: u32,
     },
+    /// The user has as many people on a list as allowed.
+    #[error("too many {list}")]
+    TooManyPeople {
+        /// What the list is called where its limit is named.
+        list: &'static str,
+    },
+    /// The change is made, and the message store does not know of it yet, as far as is known.
+    #[error("the message store was not told")]
+    Untold(#[source] Failure),
     /// The refresh token is not good, or its login has ended.
     #[error("the login is not good")]
     NotLoggedIn,
@@ -85,6 +94,10 @@ impl RequestError {
             Self::TooManyDevices { limit } => {
                 Failure::new(Code::TooLarge, format!("devices_per_user: at most {limit} devices"))
             }
+            Self::TooManyPeople { list } => {
+                Failure::new(Code::TooLarge, format!("{list}: at most {PEOPLE_MAX} people"))
+            }
+            Self::Untold(_) => Failure::unavailable("the message store does not answer"),
             Self::NotLoggedIn => Failure::new(Code::Unauthenticated, "the login has ended or never was"),
             Self::RefreshTokenReused => {
                 Failure::new(Code::RefreshTokenReused, "the refresh token was spent before; the login has ended")

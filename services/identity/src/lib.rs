@@ -7,6 +7,7 @@ mod keyring;
 mod maintenance;
 mod metrics;
 mod passwords;
+mod privacy;
 mod rpc;
 mod service;
 mod state;

@@ -14,7 +14,7 @@ use crate::{
     keyring::Keyring,
     maintenance, metrics,
     passwords::Passwords,
-    rpc,
+    privacy, rpc,
     state::{AppState, Parts},
 };
 
@@ -112,6 +112,7 @@ fn spawn_maintenance(
 ) {
     let maintenance = maintenance::run(state.clone(), readiness.clone(), interval, stop.clone());
     tasks.spawn_vital("maintenance", stop.clone(), maintenance);
+    tasks.spawn_vital("privacy", stop.clone(), privacy::run(state.clone(), interval, stop.clone()));
     let watch = maintenance::watch_readiness(state.clone(), bus.clone(), readiness.clone(), stop.clone());
     tasks.spawn_vital("readiness", stop.clone(), watch);
 }
@@ -129,6 +130,7 @@ async fn build_state(config: &Config, bus: &Bus, clock: Arc<dyn Clock>) -> anyho
     let passwords = tokio::task::spawn_blocking(move || Passwords::new(cost, running_max, waiting_max)).await??;
     Ok(AppState::new(Parts {
         database: Database::new(&config.db, SERVICE)?,
+        bus: bus.clone(),
         live: bus.live_publisher().await?,
         keyring: Keyring::new(rotation),
         passwords,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use entrenous_auth::Claims;
-use entrenous_bus::LivePublisher;
+use entrenous_bus::{Bus, LivePublisher};
 use entrenous_db::{Connection, Database, DbError};
 use entrenous_model::{Clock, DeviceId, LoginId, Timestamp, UserId};
 use entrenous_protocol::{live::UserNotice, rest::Tokens};
@@ -29,6 +29,7 @@ pub(crate) struct AppState(Arc<Parts>);
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) database: Database,
+    pub(crate) bus: Bus,
     pub(crate) live: LivePublisher,
     pub(crate) keyring: Keyring,
     pub(crate) passwords: Passwords,
@@ -45,6 +46,10 @@ impl AppState {
 
     pub(crate) fn database(&self) -> &Database {
         &self.0.database
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.0.bus
     }
 
     pub(crate) fn live(&self) -> &LivePublisher {
@@ -122,5 +127,12 @@ impl AppState {
         if let Err(error) = self.0.live.publish_notice(user_id.as_uuid(), INCARNATION, &notice).await {
             tracing::warn!(error = chain(&error), "ended logins not announced");
         }
+    }
+
+    /// Tells the gateways that what a user allows others has changed. False when that failed.
+    pub(crate) async fn announce_privacy(&self, user_id: UserId) -> bool {
+        let notice = UserNotice::PrivacyChanged {};
+        let sent = self.0.live.publish_notice(user_id.as_uuid(), INCARNATION, &notice).await;
+        sent.inspect_err(|error| tracing::warn!(error = chain(error), "changed privacy not announced")).is_ok()
     }
 }

@@ -8,6 +8,8 @@ pub(crate) mod devices;
 pub(crate) mod expired;
 pub(crate) mod logins;
 pub(crate) mod outside_logins;
+pub(crate) mod people;
+pub(crate) mod privacy;
 pub(crate) mod refresh_tokens;
 mod schema;
 pub(crate) mod signing_keys;

@@ -8,6 +8,7 @@ mod directs;
 mod history;
 mod members;
 mod people;
+mod privacy;
 mod ranges;
 mod reads;
 mod unread;
@@ -146,6 +147,9 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         CheckConnections => reads::check_connections,
         Attach => attach::handle,
         AddDevice => attach::add_device,
+        TakePrivacy => privacy::take,
+        ReadVisible => privacy::visible,
+        ReadBlocked => privacy::blocked,
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod faults;
 mod messaging;
 mod outside_issuer;
 mod presence;
+mod privacy;
 mod promises;
 mod receipts;
 mod stays;

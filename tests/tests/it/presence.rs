@@ -1,15 +1,18 @@
 //! Who is there: told to those who asked and may see it, and right again after anything has died.
 
 use entrenous_client::{
-    Connection, RequestError,
+    Connection, RequestError, Target,
     frame::{Body, Status},
     outgoing,
 };
 use entrenous_model::{IdGenerator, UserId};
-use entrenous_protocol::status::{ChosenStatus, PresenceStatus, StatusChoice, UserStatus, WATCHED_MAX};
+use entrenous_protocol::{
+    rest::{ProfilePatch, VisibleTo},
+    status::{ChosenStatus, PresenceStatus, StatusChoice, UserStatus, WATCHED_MAX},
+};
 use entrenous_system_tests::{Person, Shape, System};
 
-use crate::support::{group, live, next, until};
+use crate::support::{group, live, next, next_entry, sealed, text, until};
 
 async fn watch(connection: &Connection, user_ids: &[UserId]) -> Result<(), RequestError> {
     let id = IdGenerator.next();
@@ -95,6 +98,61 @@ async fn who_watches_and_may_see_is_told_of_every_change() {
     assert_eq!(bob.api.status(alice.user_id).await.unwrap().last_seen_at, gone.last_seen_at);
 }
 
+async fn visible_to(person: &Person, visible_to: VisibleTo) {
+    let patch = ProfilePatch { presence_visible_to: Some(Some(visible_to)), ..ProfilePatch::default() };
+    assert_eq!(person.api.update_me(&patch).await.unwrap().presence_visible_to, visible_to);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_decide_who_sees_them() {
+    let system = System::start(&short_grace(Shape::one_process())).await.unwrap();
+    let person = async |name: &str| Person::new(system.gateway(), name).await.unwrap();
+    let (alice, bob, carol) = (person("alice").await, person("bob").await, person("carol").await);
+    group(&alice, &[&bob]).await;
+    let (mut at_alice, mut at_bob) = (live(&alice).await, live(&bob).await);
+    let mut at_carol = live(&carol).await;
+    for connection in [&at_bob, &at_carol] {
+        watch(connection, &[alice.user_id]).await.unwrap();
+    }
+    watch(&at_alice, &[bob.user_id]).await.unwrap();
+    assert_eq!(next_status(&mut at_bob).await.status, "online");
+    assert_eq!(next_status(&mut at_carol).await.status, "offline");
+    assert_eq!(next_status(&mut at_alice).await.status, "online");
+
+    visible_to(&alice, VisibleTo::Everyone).await;
+    assert_eq!(next_status(&mut at_carol).await.status, "online");
+    visible_to(&alice, VisibleTo::Nobody).await;
+    for connection in [&mut at_bob, &mut at_carol] {
+        let hidden = next_status(connection).await;
+        assert_eq!((hidden.status.as_str(), hidden.last_seen_at), ("offline", None));
+    }
+    // Contacts: both have written.
+    at_alice.send_message(Target::User(bob.user_id), &sealed(b"one")).await.unwrap();
+    visible_to(&alice, VisibleTo::Contacts).await;
+    assert_eq!(bob.api.status(alice.user_id).await.unwrap(), UserStatus::hidden(alice.user_id));
+    at_bob.send_message(Target::User(alice.user_id), &sealed(b"two")).await.unwrap();
+    assert_eq!(bob.api.status(alice.user_id).await.unwrap().status, PresenceStatus::Online);
+    watch(&at_bob, &[alice.user_id]).await.unwrap();
+    visible_to(&alice, VisibleTo::Shared).await;
+    status_becomes(&mut at_bob, alice.user_id, "online").await;
+
+    // A block hides each from the other.
+    for person in [&alice, &carol] {
+        bob.api.set_followed(person.user_id, true).await.unwrap();
+    }
+    bob.api.set_blocked(alice.user_id, true).await.unwrap();
+    let hidden = status_becomes(&mut at_bob, alice.user_id, "offline").await;
+    assert_eq!(hidden.last_seen_at, None);
+    assert_eq!(status_becomes(&mut at_alice, bob.user_id, "offline").await.last_seen_at, None);
+    assert_eq!(bob.api.following_status().await.unwrap().items, [alice.user_id, carol.user_id].map(UserStatus::hidden));
+    bob.api.set_blocked(alice.user_id, false).await.unwrap();
+    status_becomes(&mut at_bob, alice.user_id, "online").await;
+    status_becomes(&mut at_alice, bob.user_id, "online").await;
+    visible_to(&carol, VisibleTo::Everyone).await;
+    let followed = bob.api.following_status().await.unwrap();
+    assert!(followed.items.iter().all(|status| status.status == PresenceStatus::Online), "{followed:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watching_is_bounded_and_ends_when_it_is_asked_to() {
     let system = System::start(&short_grace(Shape::one_process())).await.unwrap();
@@ -159,6 +217,6 @@ async fn presence_is_right_again_when_gateways_and_replicas_were_killed() {
     // Messages went on all the time; so they do now.
     let mut live_bob = live(&Person::login(first, "bob", "phone").await.unwrap()).await;
     let room = group(&alice, &[&bob]).await;
-    alice.api.send_message(room, &crate::support::text("still here")).await.unwrap();
-    assert_eq!(crate::support::next_entry(&mut live_bob).await.conversation_id, room);
+    alice.api.send_message(room, &text("still here")).await.unwrap();
+    assert_eq!(next_entry(&mut live_bob).await.conversation_id, room);
 }

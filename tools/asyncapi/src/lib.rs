@@ -7,7 +7,7 @@ use entrenous_bus::subjects;
 use entrenous_protocol::{
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     failure::Failure,
-    live::{LIVE_SHARDS, Typing, UserNotice},
+    live::{LIVE_SHARDS, TypingBroadcast, UserNotice},
     rpc::{
         self,
         presence::{GatewayReport, ListRequest, ReplicaBeat, StatusReport},
@@ -294,7 +294,7 @@ impl Parts {
     }
 
     fn typing(&mut self) {
-        let payload = self.generator.subschema_for::<Typing>();
+        let payload = self.generator.subschema_for::<TypingBroadcast>();
         let typing = json!({"name": "typing", "summary": "Somebody is typing, or no longer.", "payload": payload});
         self.subject(Subject {
             name: "typing",

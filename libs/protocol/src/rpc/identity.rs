@@ -5,7 +5,7 @@ use entrenous_model::{DeviceId, LoginId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{Done, methods};
-use crate::rest::{Device, LoginDevice, ProfilePatch, Register, Tokens, User, UserRole};
+use crate::rest::{Device, LoginDevice, Page, Profile, ProfilePatch, Register, Tokens, User, UserRole};
 
 methods! { "identity" {
     /// Makes an account. `conflict` when the name is taken.
@@ -25,7 +25,7 @@ methods! { "identity" {
     Users = "users": UsersRequest => Vec<User>;
     /// A user by name, compared without case.
     FindUser = "find_user": FindUserRequest => Option<User>;
-    /// Changes one's own profile.
+    /// Changes one's own profile. `unavailable`: the message store may not know of it yet.
     UpdateProfile = "update_profile": UpdateProfileRequest => User;
     /// One's own devices, oldest first.
     ListDevices = "list_devices": ListDevicesRequest => Vec<Device>;
@@ -33,6 +33,19 @@ methods! { "identity" {
     UserDevices = "user_devices": UsersRequest => Vec<DevicesOfUser>;
     /// Removes a device and ends its logins. `not_found`.
     DeleteDevice = "delete_device": DeleteDeviceRequest => Done;
+    /// Follows somebody. `not_found`, `invalid_request` (oneself), `too_large` (above [`PEOPLE_MAX`]).
+    Follow = "follow": PersonRequest => Done;
+    /// Follows somebody no longer.
+    Unfollow = "unfollow": PersonRequest => Done;
+    /// Whom one follows, in the order in which they were added.
+    ListFollowing = "list_following": ListPeopleRequest => Page<Profile>;
+    /// Blocks somebody; answered when the message store knows. `not_found`, `invalid_request` (oneself), `too_large` (above
+    /// [`PEOPLE_MAX`]), `unavailable` (the store may not know of it yet).
+    Block = "block": PersonRequest => Done;
+    /// Blocks somebody no longer. `unavailable` as for [`Block`].
+    Unblock = "unblock": PersonRequest => Done;
+    /// Whom one has blocked, in the order in which they were added.
+    ListBlocked = "list_blocked": ListPeopleRequest => Page<Profile>;
     /// The public keys of access tokens (RFC 7517).
     Jwks = "jwks": Done => serde_json::Value;
     /// Logins that ended within the life of an access token and a minute.
@@ -41,6 +54,10 @@ methods! { "identity" {
 
 /// Ids in one request of [`Users`] and [`UserDevices`].
 pub const USERS_MAX: usize = 1_000;
+/// People whom a user may follow, and people whom a user may have blocked.
+pub const PEOPLE_MAX: usize = 1_000;
+/// Profiles in a page of [`ListFollowing`] and [`ListBlocked`].
+pub const PEOPLE_PAGE_MAX: u32 = 100;
 
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -119,6 +136,23 @@ pub struct FindUserRequest {
 pub struct UpdateProfileRequest {
     pub user_id: UserId,
     pub patch: ProfilePatch,
+}
+
+/// What a user does about another.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PersonRequest {
+    pub user_id: UserId,
+    pub person: UserId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListPeopleRequest {
+    pub user_id: UserId,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    pub limit: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -56,7 +56,7 @@ impl Methods {
     methods! {
         /// Makes or does something.
         post = "POST";
-        /// Puts something in its place.
+        /// Makes something so; doing it twice changes nothing.
         put = "PUT";
         /// Changes something.
         patch = "PATCH";

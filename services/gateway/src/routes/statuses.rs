@@ -7,17 +7,19 @@ use actix_web::{
 use entrenous_model::UserId;
 use entrenous_protocol::{
     Failure,
+    rest::Page,
     rpc::{
+        identity::ListFollowing,
         presence::{GetOwnStatus, OwnStatusRequest, SetStatus, SetStatusRequest, Statuses, StatusesRequest},
         store::{ReadVisible, ReadVisibleRequest},
     },
     status::{OwnStatus, StatusChoice, UserStatus},
 };
 
-use super::Answer;
+use super::{Answer, follows};
 use crate::{
     http::{
-        extract::{Caller, JsonBody, path_id},
+        extract::{Caller, JsonBody, Query, path_id},
         resource::at,
     },
     state::Gateway,
@@ -25,6 +27,7 @@ use crate::{
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/users/me/status").get(own).put(set).register(config);
+    at("/api/v1/users/following/status").get(following).register(config);
     at("/api/v1/users/{id}/status").get(get).register(config);
 }
 
@@ -62,6 +65,24 @@ pub(crate) async fn own(caller: Caller, gateway: Data<Gateway>) -> Answer {
 pub(crate) async fn set(caller: Caller, gateway: Data<Gateway>, body: JsonBody<StatusChoice>) -> Answer {
     let request = SetStatusRequest { user_id: caller.0.sub, choice: body.0.check()? };
     Ok(HttpResponse::Ok().json(gateway.call::<SetStatus>(&request).await?))
+}
+
+/// The status of those whom one follows, in the order in which they were added.
+#[utoipa::path(
+    get, path = "/api/v1/users/following/status", tag = "presence", operation_id = "list_following_status",
+    security(("bearer" = [])),
+    params(
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 100, 50 by default", minimum = 1, maximum = 100)
+    ),
+    responses((status = 200, description = "A page", body = Page<UserStatus>))
+)]
+pub(crate) async fn following(caller: Caller, gateway: Data<Gateway>, query: Query) -> Answer {
+    let request = follows::page(&caller, &query)?;
+    let Page { items, has_more, next } = gateway.call::<ListFollowing>(&request).await?;
+    let user_ids = items.into_iter().map(|profile| profile.id).collect();
+    let items = visible(&gateway, caller.0.sub, user_ids).await?;
+    Ok(HttpResponse::Ok().json(Page { items, has_more, next }))
 }
 
 /// What the viewer may see of these users, in their order; at most as many as the store judges at once.

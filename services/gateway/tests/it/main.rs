@@ -7,5 +7,6 @@ mod rest_browsers;
 mod rest_conversations;
 mod rest_errors;
 mod rest_messages;
+mod rest_people;
 mod rest_reference;
 mod rest_stack;

@@ -22,7 +22,7 @@ pub(super) async fn refresh(state: AppState, request: RefreshRequest) -> Result<
     let traded = refresh_tokens::trade(&mut connection, &hash(&request.refresh_token), &kept, now).await;
     drop(connection);
     match traded.map_err(DbError::from)? {
-        Traded::Good { user, device_id, login_id } => state.tokens(user, device_id, login_id, successor),
+        Traded::Good { user, device_id, login_id } => state.tokens(*user, device_id, login_id, successor),
         Traded::NotGood => Err(RequestError::NotLoggedIn),
         Traded::Reused { user_id, login_id } => {
             tracing::warn!("a spent refresh token came again: its login has ended");

@@ -6,7 +6,7 @@ use entrenous_protocol::{
     rpc::identity::{FindUserRequest, USERS_MAX, UpdateProfileRequest, UsersRequest},
 };
 
-use crate::{domain::fields, error::RequestError, state::AppState, store::users};
+use crate::{domain::fields, error::RequestError, privacy, state::AppState, store::users};
 
 pub(super) async fn users(state: AppState, request: UsersRequest) -> Result<Vec<User>, RequestError> {
     if request.ids.len() > USERS_MAX {
@@ -30,7 +30,14 @@ pub(super) async fn find_user(state: AppState, request: FindUserRequest) -> Resu
 
 pub(super) async fn update_profile(state: AppState, request: UpdateProfileRequest) -> Result<User, RequestError> {
     fields::check_patch(&request.patch).map_err(RequestError::Invalid)?;
+    let UpdateProfileRequest { user_id, patch } = request;
+    let is_of_privacy = patch.presence_visible_to.is_some() || patch.messages_from.is_some();
     let mut connection = state.connection().await?;
-    let row = users::update_profile(&mut connection, request.user_id, request.patch, state.now()).await;
-    row.map_err(DbError::from)?.map(User::from).ok_or(RequestError::NotFound)
+    let row = users::update_profile(&mut connection, user_id, patch, state.now()).await;
+    drop(connection);
+    let user = row.map_err(DbError::from)?.map(User::from).ok_or(RequestError::NotFound)?;
+    if is_of_privacy {
+        privacy::tell(&state, user_id).await?;
+    }
+    Ok(user)
 }

@@ -49,7 +49,7 @@ pub(super) async fn insert(
 /// What became of a token that was shown.
 pub(crate) enum Traded {
     /// Its successor is good, now or already before.
-    Good { user: UserRow, device_id: DeviceId, login_id: LoginId },
+    Good { user: Box<UserRow>, device_id: DeviceId, login_id: LoginId },
     /// No such token, or it is too old, or its login has ended.
     NotGood,
     /// It was spent before: its login has ended.
@@ -145,7 +145,9 @@ async fn after_the_end(connection: &mut AsyncPgConnection, token_hash: &[u8], lo
 async fn good(connection: &mut AsyncPgConnection, login: LoginRow) -> QueryResult<Traded> {
     let user = users::find(connection, login.user_id.into()).await?.filter(|user| user.suspended_at.is_none());
     Ok(match user {
-        Some(user) => Traded::Good { user, device_id: login.device_id.into(), login_id: login.id.into() },
+        Some(user) => {
+            Traded::Good { user: Box::new(user), device_id: login.device_id.into(), login_id: login.id.into() }
+        }
         // The token is spent, and worth nothing while the account is suspended.
         None => Traded::NotGood,
     })

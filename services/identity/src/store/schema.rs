@@ -78,6 +78,8 @@ diesel::table! {
         suspended_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        privacy_version -> Int8,
+        privacy_told_version -> Int8,
     }
 }
 

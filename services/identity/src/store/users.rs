@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use entrenous_model::{Timestamp, UserId};
-use entrenous_protocol::rest::{ProfilePatch, User, UserRole};
+use entrenous_protocol::rest::{MessagesFrom, ProfilePatch, User, UserRole, VisibleTo};
 use uuid::Uuid;
 
-use super::{observe, schema::users};
+use super::{observe, privacy, schema::users};
 
 /// An account. Holds the password's hash: has no `Debug`.
 #[derive(Clone, Queryable, Selectable)]
@@ -20,6 +20,8 @@ pub(crate) struct UserRow {
     pub(crate) role: String,
     pub(crate) password_hash: String,
     pub(crate) password_version: i32,
+    presence_visible_to: String,
+    messages_from: String,
     pub(crate) suspended_at: Option<DateTime<Utc>>,
     pub(crate) created_at: DateTime<Utc>,
 }
@@ -38,6 +40,16 @@ impl UserRow {
             _ => UserRole::User,
         }
     }
+
+    /// Who may see the user's presence.
+    pub(crate) fn presence_visible_to(&self) -> VisibleTo {
+        VisibleTo::parse(&self.presence_visible_to).unwrap_or_default()
+    }
+
+    /// Who may write to the user.
+    pub(crate) fn messages_from(&self) -> MessagesFrom {
+        MessagesFrom::parse(&self.messages_from).unwrap_or_default()
+    }
 }
 
 impl From<UserRow> for User {
@@ -45,6 +57,8 @@ impl From<UserRow> for User {
         Self {
             id: row.id.into(),
             role: row.role(),
+            presence_visible_to: row.presence_visible_to(),
+            messages_from: row.messages_from(),
             username: row.username,
             display_name: row.display_name,
             email: row.email,
@@ -107,7 +121,27 @@ pub(crate) async fn list(connection: &mut AsyncPgConnection, ids: &[UserId]) -> 
 struct ProfileChange {
     display_name: Option<Option<String>>,
     email: Option<Option<String>>,
+    presence_visible_to: Option<&'static str>,
+    messages_from: Option<&'static str>,
     updated_at: DateTime<Utc>,
+}
+
+impl ProfileChange {
+    fn new(patch: ProfilePatch, now: Timestamp) -> Self {
+        Self {
+            display_name: patch.display_name,
+            email: patch.email,
+            presence_visible_to: patch.presence_visible_to.map(|to| to.unwrap_or_default().as_str()),
+            messages_from: patch.messages_from.map(|from| from.unwrap_or_default().as_str()),
+            updated_at: now.as_datetime(),
+        }
+    }
+
+    /// Whether others may do other things afterwards.
+    fn is_of_privacy(&self, user: &UserRow) -> bool {
+        self.presence_visible_to.is_some_and(|to| to != user.presence_visible_to)
+            || self.messages_from.is_some_and(|from| from != user.messages_from)
+    }
 }
 
 /// Changes a profile; `None` when there is no such user.
@@ -117,9 +151,16 @@ pub(crate) async fn update_profile(
     patch: ProfilePatch,
     now: Timestamp,
 ) -> QueryResult<Option<UserRow>> {
-    let change = ProfileChange { display_name: patch.display_name, email: patch.email, updated_at: now.as_datetime() };
-    let statement = diesel::update(users::table.find(user_id.as_uuid())).set(change).returning(UserRow::as_returning());
-    observe("update_profile", async { statement.get_result(connection).await.optional() }).await
+    let change = ProfileChange::new(patch, now);
+    let work = connection.transaction(async |connection| {
+        let Some(user) = lock(connection, user_id).await? else { return Ok(None) };
+        if change.is_of_privacy(&user) {
+            privacy::bump(connection, user_id).await?;
+        }
+        let statement = diesel::update(users::table.find(user_id.as_uuid())).set(change);
+        statement.returning(UserRow::as_returning()).get_result(connection).await.map(Some)
+    });
+    observe("update_profile", work).await
 }
 
 /// Another name, in lower case.

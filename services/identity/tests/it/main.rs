@@ -9,5 +9,7 @@ mod login;
 mod operation;
 mod outside_logins;
 mod password;
+mod people;
+mod privacy;
 mod refresh;
 mod users;

@@ -78,13 +78,21 @@ async fn a_profile_changes_only_where_asked() {
     let update = async |patch: ProfilePatch| {
         fixture.call::<UpdateProfile>(UpdateProfileRequest { user_id: user.id, patch }).await
     };
-    let both = ProfilePatch { display_name: Some(Some("A".into())), email: Some(Some("a@b.org".into())) };
+    let both = ProfilePatch {
+        display_name: Some(Some("A".into())),
+        email: Some(Some("a@b.org".into())),
+        ..ProfilePatch::default()
+    };
     let changed = update(both).await.unwrap();
     assert_eq!((changed.display_name.as_deref(), changed.email.as_deref()), (Some("A"), Some("a@b.org")));
-    let changed = update(ProfilePatch { display_name: Some(None), email: None }).await.unwrap();
+    let changed = update(ProfilePatch { display_name: Some(None), ..ProfilePatch::default() }).await.unwrap();
     assert_eq!((changed.display_name.as_deref(), changed.email.as_deref()), (None, Some("a@b.org")));
     assert_eq!(update(ProfilePatch::default()).await.unwrap(), changed);
-    let bad = ProfilePatch { display_name: Some(Some("x".repeat(65))), email: Some(Some("@".into())) };
+    let bad = ProfilePatch {
+        display_name: Some(Some("x".repeat(65))),
+        email: Some(Some("@".into())),
+        ..ProfilePatch::default()
+    };
     assert_eq!(fields(update(bad).await), ["email", "display_name"]);
     let unknown = UpdateProfileRequest { user_id: IdGenerator.next(), patch: ProfilePatch::default() };
     assert_eq!(code(fixture.call::<UpdateProfile>(unknown).await), Err(Code::NotFound));

@@ -19,6 +19,12 @@ pub(crate) fn may_add(kind: ConversationKind, caller: Role, given: Role) -> Resu
     Ok(())
 }
 
+/// Why somebody cannot write to another: the same for a block by either, and for whoever takes messages from contacts only
+/// or from nobody.
+pub(crate) fn unwanted() -> Failure {
+    Failure::new(Code::Forbidden, "this person does not take messages from you")
+}
+
 /// A removal to be judged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Removal {

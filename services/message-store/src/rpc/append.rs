@@ -15,7 +15,10 @@ use uuid::Uuid;
 
 use super::{Context, directs::check_direct};
 use crate::{
-    domain::rounds::{Piece, Round, halves, round},
+    domain::{
+        rights::unwanted,
+        rounds::{Piece, Round, halves, round},
+    },
     error::RequestError,
     publish::Publication,
     store::{
@@ -52,7 +55,9 @@ pub(super) async fn handle(
         .iter()
         .map(|message| {
             let wrong = message.direct_with.and_then(|other| check_direct(message, other).err());
-            wrong.or_else(|| refusals.get(&message.conversation_id).cloned()).map(AppendResult::Refused)
+            wrong
+                .or_else(|| refusals.get(&(message.conversation_id, message.sender_id)).cloned())
+                .map(AppendResult::Refused)
         })
         .collect();
     let pieces = pieces(&context, &messages, &results);
@@ -310,6 +315,7 @@ fn result_of(row: &Appended, message: &AppendMessage) -> AppendResult {
         }),
         ("busy", ..) => AppendResult::Busy,
         ("not_found", ..) => AppendResult::Refused(Failure::not_found()),
+        ("forbidden", ..) if row.direct_low_id.is_some() => AppendResult::Refused(unwanted()),
         ("forbidden", ..) => AppendResult::Refused(Failure::new(Code::Forbidden, "the role does not allow to post")),
         ("id_conflict", ..) => {
             AppendResult::Refused(Failure::new(Code::IdConflict, "another message in this conversation has this id"))

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{Context, conversations, members::Told};
 use crate::{
+    domain::rights::unwanted,
     error::RequestError,
     store::{
         changes::{self, InsertConversation, NewEntry, Placed},
@@ -93,6 +94,9 @@ async fn make_direct(
     context.check_users(&others, deadline).await?;
     let id = ConversationId::direct(caller, *other);
     let direct = Direct { id, created_by: caller, other: *other, encryption: conversation.encryption };
+    if !context.unwanted(&[direct], deadline).await?.is_empty() {
+        return Err(unwanted().into());
+    }
     let made = context.make_directs(vec![direct], deadline).await?;
     Ok((id, !made.is_empty()))
 }
@@ -112,6 +116,8 @@ async fn make_group(
         return Err(too_large("group_members", group_members).into());
     }
     context.check_users(&others, deadline).await?;
+    let blockers = context.blockers(caller, &others, deadline).await?;
+    others.retain(|member| !blockers.contains(member));
     let group = Group { id: context.ids.next(), caller, others, conversation };
     let worker = context.clone();
     context.write(deadline, async move { group.make(&worker, deadline).await }).await

@@ -14,9 +14,13 @@ use entrenous_protocol::{
 
 use super::Context;
 use crate::{
+    domain::rights::unwanted,
     error::RequestError,
     publish::Publication,
-    store::directs::{self, Direct},
+    store::{
+        directs::{self, Direct},
+        privacy,
+    },
 };
 
 /// Direct conversations remembered as existing: 16 bytes each, and room. Above, all are forgotten and asked for anew.
@@ -40,8 +44,8 @@ impl KnownDirects {
     }
 }
 
-/// Why messages into a direct conversation cannot be stored.
-pub(super) type Refusals = AHashMap<ConversationId, Failure>;
+/// Why messages of a sender into a direct conversation cannot be stored.
+pub(super) type Refusals = AHashMap<(ConversationId, UserId), Failure>;
 
 /// Whether a `chat_message` names the right conversation.
 pub(super) fn check_direct(message: &AppendMessage, other: UserId) -> Result<(), Failure> {
@@ -61,57 +65,79 @@ impl Context {
         messages: &[AppendMessage],
         deadline: Deadline,
     ) -> Result<Refusals, RequestError> {
-        let mut unknown: AHashMap<ConversationId, Direct> = AHashMap::new();
-        for message in messages {
-            let Some(other) = message.direct_with else {
-                continue;
-            };
-            if check_direct(message, other).is_ok() && !self.known_directs.contains(message.conversation_id) {
-                let (id, created_by) = (message.conversation_id, message.sender_id);
-                unknown.entry(id).or_insert(Direct { id, created_by, other, encryption: Encryption::E2ee });
-            }
-        }
+        let mut unknown = self.unknown_directs_of(messages);
         if unknown.is_empty() {
             return Ok(Refusals::new());
         }
         self.forget_existing(&mut unknown, deadline).await?;
-        let refusals = self.refuse_strangers(&mut unknown, deadline).await;
-        self.make_directs(unknown.into_values().collect(), deadline).await?;
+        let mut refusals = self.refuse_unwanted(&mut unknown, deadline).await?;
+        self.refuse_strangers(&mut unknown, &mut refusals, deadline).await;
+        // Where both write at once, the first one made it.
+        let mut ids = AHashSet::with_capacity(unknown.len());
+        unknown.retain(|direct| ids.insert(direct.id));
+        self.make_directs(unknown, deadline).await?;
         Ok(refusals)
     }
 
+    /// The direct conversations that may not exist, once for each sender, in the order of the messages.
+    fn unknown_directs_of(&self, messages: &[AppendMessage]) -> Vec<Direct> {
+        let mut seen = AHashSet::new();
+        let unknown = |message: &AppendMessage| {
+            let (id, created_by) = (message.conversation_id, message.sender_id);
+            let other = message.direct_with.filter(|other| check_direct(message, *other).is_ok())?;
+            let is_unknown = !self.known_directs.contains(id) && seen.insert((id, created_by));
+            is_unknown.then_some(Direct { id, created_by, other, encryption: Encryption::E2ee })
+        };
+        messages.iter().filter_map(unknown).collect()
+    }
+
     /// Leaves only those that do not exist.
-    async fn forget_existing(
-        &self,
-        directs: &mut AHashMap<ConversationId, Direct>,
-        deadline: Deadline,
-    ) -> Result<(), RequestError> {
-        let ids: Vec<_> = directs.keys().copied().collect();
+    async fn forget_existing(&self, directs: &mut Vec<Direct>, deadline: Deadline) -> Result<(), RequestError> {
+        let ids: Vec<_> = directs.iter().map(|direct| direct.id).collect();
         let mut connection = self.append_connection(deadline).await?;
         let existing = self.measured("existing_directs", directs::existing(&mut connection, &ids)).await?;
-        directs.retain(|id, _| !existing.contains(id));
+        directs.retain(|direct| !existing.contains(&direct.id));
         self.known_directs.extend(existing);
         Ok(())
     }
 
+    /// Takes out those whose other person does not take messages from who writes: they are not made.
+    async fn refuse_unwanted(&self, directs: &mut Vec<Direct>, deadline: Deadline) -> Result<Refusals, RequestError> {
+        let refusals: Refusals =
+            self.unwanted(directs, deadline).await?.into_iter().map(|refused| (refused, unwanted())).collect();
+        directs.retain(|direct| !refusals.contains_key(&(direct.id, direct.created_by)));
+        Ok(refusals)
+    }
+
+    /// Of direct conversations that do not exist, those whose maker may not write to the other: with the maker.
+    pub(super) async fn unwanted(
+        &self,
+        directs: &[Direct],
+        deadline: Deadline,
+    ) -> Result<Vec<(ConversationId, UserId)>, RequestError> {
+        if directs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.append_connection(deadline).await?;
+        Ok(self.measured("unwanted_directs", privacy::unwanted(&mut connection, directs)).await?)
+    }
+
     /// Takes out those whose other person does not exist, or cannot be asked for.
-    async fn refuse_strangers(&self, directs: &mut AHashMap<ConversationId, Direct>, deadline: Deadline) -> Refusals {
-        let others: Vec<_> = directs.values().map(|direct| direct.other).collect();
+    async fn refuse_strangers(&self, directs: &mut Vec<Direct>, refusals: &mut Refusals, deadline: Deadline) {
+        let others: Vec<_> = directs.iter().map(|direct| direct.other).collect();
         if others.is_empty() {
-            return Refusals::new();
+            return;
         }
         let existing = self.existing_users(&others, deadline).await;
-        let mut refusals = Refusals::new();
-        directs.retain(|id, direct| {
+        directs.retain(|direct| {
             let refusal = match &existing {
                 Ok(users) if users.contains(&direct.other) => return true,
                 Ok(_) => Failure::not_found(),
                 Err(_) => Failure::unavailable("identity is away"),
             };
-            refusals.insert(*id, refusal);
+            refusals.insert((direct.id, direct.created_by), refusal);
             false
         });
-        refusals
     }
 
     /// Makes direct conversations; both people are told of those that are new. Returns the new ones.

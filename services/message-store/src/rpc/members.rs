@@ -120,6 +120,11 @@ async fn add_locked(
         return Err(too_large("group_members", max).into());
     }
     check_conversations(context, standing.target_conversations)?;
+    if standing.is_blocked {
+        // As if; who is blocked sees in the list of members that nobody came.
+        let (joined_at, joined_seq) = (context.clock.now(), to_u64(standing.last_seq) + 1);
+        return Ok(Change::None(Member { user_id, role, joined_at, joined_seq }));
+    }
     let member_content =
         MemberContent { user_id, change: MemberChange::Added, role: Some(role), by: caller, members: Vec::new() };
     let entry = new_entry(context, conversation_id, &member_content)?;

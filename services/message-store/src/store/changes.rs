@@ -31,16 +31,20 @@ statement! {
     /// What a change of the members is judged by. Read after the lock, on a snapshot of its own.
     ReadStanding { conversation_id: SqlUuid = Uuid, caller: SqlUuid = Uuid, target: SqlUuid = Uuid } -> (
         Text, Integer, Integer, Nullable<Text>, Nullable<BigInt>, Nullable<Text>, Nullable<Timestamptz>, Nullable<BigInt>,
-        Nullable<BigInt>, BigInt, BigInt,
+        Nullable<BigInt>, BigInt, BigInt, Bool, BigInt,
     );
     "SELECT c.kind, c.max_members, c.member_count, me.role, me.left_seq, them.role, them.joined_at, them.joined_seq,
             them.left_seq,
             (SELECT count(*) FROM messaging.members o
              WHERE o.conversation_id = c.id AND o.role = 'owner' AND o.left_seq IS NULL),
             (SELECT count(*) FROM messaging.members o JOIN messaging.conversations oc ON oc.id = o.conversation_id
-             WHERE o.user_id = asked.target AND o.left_seq IS NULL AND oc.kind <> 'direct' AND oc.is_active)
+             WHERE o.user_id = asked.target AND o.left_seq IS NULL AND oc.kind <> 'direct' AND oc.is_active),
+            coalesce((SELECT true FROM messaging.blocks b WHERE b.user_id = asked.target AND b.blocked_id = asked.caller),
+                     false),
+            h.last_seq
      FROM (SELECT {} AS conversation_id, {} AS caller, {} AS target) asked
      JOIN messaging.conversations c ON c.id = asked.conversation_id AND c.is_active
+     JOIN messaging.heads h ON h.conversation_id = c.id
      LEFT JOIN messaging.members me ON me.conversation_id = c.id AND me.user_id = asked.caller
      LEFT JOIN messaging.members them ON them.conversation_id = c.id AND them.user_id = asked.target",
 }
@@ -153,6 +157,9 @@ pub(crate) struct StandingRow {
     pub(crate) owners: i64,
     /// Groups and channels that the one concerned is in.
     pub(crate) target_conversations: i64,
+    /// The one concerned has blocked the caller.
+    pub(crate) is_blocked: bool,
+    pub(crate) last_seq: i64,
 }
 
 impl StandingRow {

@@ -13,7 +13,7 @@ use entrenous_protocol::{
     Failure, Limits, NewMessage,
     entry::{ConversationKind, Encryption, MemberContent, Role},
     message::MessageFields,
-    rest::{Conversation, CreateConversation, Member, User, UserRole},
+    rest::{Conversation, CreateConversation, Member, MessagesFrom, User, UserRole, VisibleTo},
     rpc::{
         Method,
         identity::{Users, UsersRequest},
@@ -227,6 +227,8 @@ fn known_user(id: UserId) -> Option<User> {
         email: None,
         role: UserRole::User,
         created_at: chrono::DateTime::UNIX_EPOCH.into(),
+        presence_visible_to: VisibleTo::default(),
+        messages_from: MessagesFrom::default(),
     })
 }
 

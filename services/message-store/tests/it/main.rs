@@ -11,6 +11,7 @@ mod function_faults;
 mod members;
 mod migrations;
 mod plans;
+mod privacy;
 mod published;
 mod reads;
 mod sweeping;

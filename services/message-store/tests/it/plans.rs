@@ -4,14 +4,14 @@ use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use entrenous_protocol::rpc::store::{
     Attaching, CheckConnections, CheckConnectionsRequest, ConversationRequest, GetConversation, History,
-    HistoryPosition, HistoryRequest, ListConversations, ListConversationsRequest, ReadMemberships,
-    ReadMembershipsRequest, SyncingDevice,
+    HistoryPosition, HistoryRequest, ListConversations, ListConversationsRequest, ReadBlocked, ReadBlockedRequest,
+    ReadMemberships, ReadMembershipsRequest, ReadVisible, ReadVisibleRequest, SyncingDevice,
 };
 
 use entrenous_test_support::wait_for;
 
 use crate::{
-    fixture::{Fixture, connect, device, into, sealed, user},
+    fixture::{Fixture, connect, device, into, sealed, to, user},
     function::count,
 };
 
@@ -47,6 +47,11 @@ async fn no_hot_statement_reads_a_whole_table() {
         fixture.call::<CheckConnections>(&request).await.unwrap();
         let request = ListConversationsRequest { caller: user(1), cursor: None, limit: 20 };
         fixture.call::<ListConversations>(&request).await.unwrap();
+        fixture.append(vec![to(2, 1, sealed("a")), to(1, 2, sealed("a"))]).await;
+        let request = ReadVisibleRequest { viewer: user(1), user_ids: vec![user(1), user(2), user(9)] };
+        fixture.call::<ReadVisible>(&request).await.unwrap();
+        let request = ReadBlockedRequest { user_id: user(1), conversation_id: group };
+        fixture.call::<ReadBlocked>(&request).await.unwrap();
         let request = ConversationRequest { caller: user(1), conversation_id: group };
         fixture.call::<GetConversation>(&request).await.unwrap();
     }
@@ -65,7 +70,8 @@ async fn scans(connection: &mut AsyncPgConnection) -> Vec<String> {
     .await
     .unwrap();
     let query = "SELECT relname || ' ' || seq_scan AS seen FROM pg_stat_user_tables WHERE schemaname = 'messaging' \
-                 AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions') ORDER BY 1";
+                 AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions', 'privacy', \
+                                 'blocks') ORDER BY 1";
     sql_query(query).load::<Seen>(connection).await.unwrap().into_iter().map(|row| row.seen).collect()
 }
 
@@ -80,6 +86,8 @@ const MANY: &str = "
     SELECT id, n, gen_random_uuid(), 'message', id, 'text', '{}', n, now() FROM messaging.conversations, generate_series(1, 10) n;
     INSERT INTO messaging.mentions SELECT gen_random_uuid(), id, 1 FROM messaging.conversations;
     INSERT INTO messaging.user_versions SELECT user_id, 1 FROM messaging.members;
+    INSERT INTO messaging.privacy SELECT user_id, 1, 'contacts', 'contacts', true FROM messaging.members;
+    INSERT INTO messaging.blocks SELECT user_id, gen_random_uuid() FROM messaging.members;
     ANALYZE messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
-        messaging.user_versions;
+        messaging.user_versions, messaging.privacy, messaging.blocks;
 ";
