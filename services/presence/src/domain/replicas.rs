@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn three() -> Vec<Replicas> {
-        let ids: Vec<Uuid> = (0..3).map(|_| Uuid::now_v7()).collect();
+        let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
         let knows_all = |own: &Uuid| {
             let mut replicas = Replicas::new(*own);
             replicas.set_ready(true);

@@ -392,10 +392,11 @@ impl State {
 
     /// A user whom this process has never seen there was, until so long ago: whoever counted the connection is gone.
     fn depart(&mut self, user_id: UserId, since: Duration, now: Moment) {
-        if self.users.contains_key(&user_id) || since >= self.settings.grace {
+        let rest = self.settings.grace.saturating_sub(since);
+        if self.users.contains_key(&user_id) || rest.is_zero() {
             return;
         }
-        let offline_at = now.uptime + (self.settings.grace - since);
+        let offline_at = now.uptime + rest;
         self.come(user_id, now.wall - since).offline_at = Some(offline_at);
         self.leaving.insert((offline_at, user_id));
     }

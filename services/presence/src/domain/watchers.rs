@@ -46,19 +46,19 @@ impl Watchers {
 
     /// A gateway said what it watches. Gives how many users found no place.
     pub fn watch(&mut self, gateway_id: Uuid, watching: Watching) -> usize {
-        let (watched, unwatched) = match watching {
+        let (more, fewer) = match watching {
             Watching::Same => (Vec::new(), Vec::new()),
             Watching::Changed { watched, unwatched } => (watched, unwatched),
-            Watching::Exactly(watched) => {
+            Watching::Exactly(users) => {
                 let known = self.gateways.get(&gateway_id).map(|watcher| &watcher.users);
-                let unwatched = known.into_iter().flatten().filter(|user_id| !watched.contains(user_id)).copied();
-                (watched.iter().copied().collect(), unwatched.collect())
+                let fewer = known.into_iter().flatten().filter(|user_id| !users.contains(user_id)).copied();
+                (users.iter().copied().collect(), fewer.collect())
             }
         };
-        self.unwatch(gateway_id, &unwatched);
+        self.unwatch(gateway_id, &fewer);
         let watcher = self.gateways.entry(gateway_id).or_default();
         let mut left_out = 0;
-        for user_id in watched {
+        for user_id in more {
             if !watcher.users.contains(&user_id) {
                 if watcher.users.len() >= self.watched_max {
                     left_out += 1;
