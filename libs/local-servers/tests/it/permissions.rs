@@ -150,7 +150,7 @@ async fn nobody_asks_or_tells_what_is_not_theirs() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let refused = [
         (Service::Presence, "entrenous.rpc.identity.log_in"),
-        (Service::Identity, "entrenous.rpc.message-store.append_batch"),
+        (Service::Identity, "entrenous.rpc.delivery-tracker.advance_cursors"),
         (Service::Gateway, "entrenous.live.7"),
         (Service::Gateway, "entrenous.events.entry.appended"),
         (Service::DeliveryTracker, "entrenous.events.entry.appended"),

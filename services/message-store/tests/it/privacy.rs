@@ -175,6 +175,12 @@ async fn who_takes_messages_from_nobody_is_not_even_answered() {
     fixture.send(into(group, 2, sealed("a"))).await;
     messages_from(&fixture, 1, 2, MessagesFrom::Everyone).await;
     assert!(reaches(&fixture, 2, 1).await);
+    // A block that comes after a setting holds too, beside it and after it.
+    let both = Privacy { messages_from: MessagesFrom::Contacts, ..privacy(1, 3, &[2]) };
+    take(&fixture, both).await;
+    assert!(!reaches(&fixture, 2, 1).await && !reaches(&fixture, 1, 2).await);
+    take(&fixture, Privacy { messages_from: MessagesFrom::Contacts, ..privacy(1, 4, &[]) }).await;
+    assert!(reaches(&fixture, 2, 1).await, "they have exchanged messages");
     replica.stop().await;
 }
 
