@@ -68,6 +68,7 @@ pub(super) async fn handle(
         deadline,
         not_after,
         calls: 0,
+        connection: None,
         busy: HashSet::new(),
         at: None,
     };
@@ -115,6 +116,9 @@ struct Batch {
     /// By the clock of the database.
     not_after: Option<DateTime<Utc>>,
     calls: usize,
+    /// One for all calls: PostgreSQL tells of an error before it lets go of the locks, and another connection would find
+    /// them held.
+    connection: Option<entrenous_db::Connection>,
     /// Conversations that were busy stay so for the rest of the batch: else what comes behind would overtake.
     busy: HashSet<ConversationId>,
     /// What that clock showed last.
@@ -197,11 +201,7 @@ impl Batch {
     }
 
     async fn append_part(&mut self, part: &[BatchPiece]) -> Result<Results, AppendError> {
-        let connection = self.context.append_connection(self.deadline).await;
-        let mut connection = connection.map_err(|error| match error {
-            RequestError::Store(error) => AppendError::Away(error),
-            _ => AppendError::Late,
-        })?;
+        let mut connection = self.connection().await?;
         self.context.know_incarnation(&mut connection).await.map_err(AppendError::Away)?;
         let remaining = self.deadline.remaining();
         if remaining.is_zero() {
@@ -211,10 +211,23 @@ impl Batch {
             part.iter().filter_map(|piece| Some((piece, self.messages.get(piece.index)?))).collect();
         let batch_id = self.context.ids.next();
         let statement = statement(batch_id, &messages, self.not_after, remaining);
-        let rows = self.context.measured("append", append(&mut connection, statement)).await?;
-        drop(connection);
+        let rows = self.context.measured("append", append(&mut connection, statement)).await;
+        if !matches!(rows, Err(AppendError::Late | AppendError::Away(_))) {
+            self.connection = Some(connection);
+        }
+        let rows = rows?;
         self.at = rows.iter().find_map(|row| row.feed_at).or(self.at);
         Ok(self.conclude(batch_id, &messages, &rows))
+    }
+
+    async fn connection(&mut self) -> Result<entrenous_db::Connection, AppendError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        self.context.append_connection(self.deadline).await.map_err(|error| match error {
+            RequestError::Store(error) => AppendError::Away(error),
+            _ => AppendError::Late,
+        })
     }
 
     /// Publishes what was stored, and tells what became of each.
