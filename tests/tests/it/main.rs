@@ -8,6 +8,7 @@ mod chat;
 mod device_messages;
 mod faults;
 mod messaging;
+mod offline;
 mod outside_issuer;
 mod promises;
 mod receipts;
