@@ -8,6 +8,7 @@ mod chat;
 mod device_messages;
 mod faults;
 mod group_receipts;
+mod interleaving;
 mod lost_receipts;
 mod messaging;
 mod offline;
