@@ -4,6 +4,7 @@
 //! What to do on what is decided by `machine`, without clock or I/O; `driver` is the one task that does it.
 
 pub mod cursors;
+mod device_queue;
 mod driver;
 pub mod event;
 mod machine;
@@ -20,9 +21,10 @@ use std::{
     time::Duration,
 };
 
-use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
+use entrenous_model::{ConversationId, DeviceId, EntryId, IdGenerator, UserId};
 use entrenous_protocol::{
     Limits,
+    device_message::NewDeviceMessage,
     live::ReceiptKind,
     rest::{LoginDevice, Tokens},
 };
@@ -32,8 +34,8 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use self::{driver::Driver, event::Item};
-use crate::{Api, ApiError, Backoff, OutgoingMessage, SocketOptions, Target, frame::Stored};
+use self::{driver::Driver, event::Item, machine::Draft};
+use crate::{Api, ApiError, Backoff, OutgoingMessage, SocketOptions, Target, frame::Stored, outgoing};
 
 pub use self::{
     cursors::{CursorChange, CursorStore, Cursors, MemoryCursors},
@@ -169,15 +171,22 @@ impl fmt::Debug for Handle {
 #[derive(Debug, Default)]
 struct Shared {
     end: OnceLock<End>,
-    /// Delivered up to where, not yet told to the driver: one number a conversation.
-    owed: Mutex<HashMap<(ConversationId, ReceiptKind), u64>>,
+    /// Not yet told to the driver.
+    owed: Mutex<Owed>,
     has_owed: Notify,
     frame_bytes_max: usize,
 }
 
+/// What the program has said to have, and to have read: one number each.
+#[derive(Debug, Default)]
+struct Owed {
+    receipts: HashMap<(ConversationId, ReceiptKind), u64>,
+    device_messages_up_to: u64,
+}
+
 #[derive(Debug)]
 enum Command {
-    Send { target: Target, id: EntryId, text: Utf8Bytes, fate: Fate },
+    Send { draft: Draft, id: EntryId, text: Utf8Bytes, fate: Fate },
     Reconnect,
     Close,
 }
@@ -185,14 +194,14 @@ enum Command {
 /// Who waits for a message, and its place in the queue.
 #[derive(Debug)]
 struct Fate {
-    sender: oneshot::Sender<Result<Stored, SendError>>,
+    sender: oneshot::Sender<Result<Option<Stored>, SendError>>,
     _place: OwnedSemaphorePermit,
 }
 
 /// The answer to a message that waits or is under way.
 #[derive(Debug)]
 pub struct PendingSend {
-    fate: oneshot::Receiver<Result<Stored, SendError>>,
+    fate: oneshot::Receiver<Result<Option<Stored>, SendError>>,
     shared: Arc<Shared>,
 }
 
@@ -306,7 +315,11 @@ impl Handle {
     /// # Cancellation
     /// Safe: a call that is given up has no effect.
     pub async fn queue(&self, target: Target, message: &OutgoingMessage) -> Result<PendingSend, SendError> {
-        let text = Utf8Bytes::from(message.frame(target));
+        self.queue_frame(Draft::Message(target), message.id, message.frame(target)).await
+    }
+
+    async fn queue_frame(&self, draft: Draft, id: EntryId, text: String) -> Result<PendingSend, SendError> {
+        let text = Utf8Bytes::from(text);
         let (bytes, bytes_max) = (text.len(), self.shared.frame_bytes_max);
         if bytes > bytes_max {
             return Err(SendError::TooLarge { bytes, bytes_max });
@@ -314,7 +327,7 @@ impl Handle {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.shared.ended())?;
         let (sender, fate) = oneshot::channel();
         let fate_of = Fate { sender, _place: place };
-        let command = Command::Send { target, id: message.id, text, fate: fate_of };
+        let command = Command::Send { draft, id, text, fate: fate_of };
         self.commands.send(command).await.map_err(|_| self.shared.ended())?;
         Ok(PendingSend { fate, shared: Arc::clone(&self.shared) })
     }
@@ -330,6 +343,35 @@ impl Handle {
         self.queue(target, message).await?.wait().await
     }
 
+    /// Sends messages to devices, all or none, and waits until their fate is known; on its way they are as every message
+    /// is. A program that repeats them later must use the same ids. With `complete_for` the server refuses what misses a
+    /// device of this user (`devices_mismatch`).
+    ///
+    /// # Errors
+    /// As [`Handle::send`].
+    ///
+    /// # Cancellation
+    /// A call that is given up leaves the messages on their way.
+    pub async fn send_device_messages(
+        &self,
+        messages: &[NewDeviceMessage],
+        complete_for: Option<UserId>,
+    ) -> Result<(), SendError> {
+        let id = IdGenerator.next();
+        let text = outgoing::device_message(id, messages, complete_for);
+        let PendingSend { fate, shared } = self.queue_frame(Draft::DeviceMessages, id, text).await?;
+        fate.await.unwrap_or_else(|_| Err(shared.ended())).map(drop)
+    }
+
+    /// Says that the device messages up to this seq are kept on this device; not more than were told. Said again until the
+    /// server has forgotten them.
+    pub fn acknowledge_device_messages(&self, up_to: u64) {
+        let mut owed = self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        owed.device_messages_up_to = up_to.max(owed.device_messages_up_to);
+        drop(owed);
+        self.shared.has_owed.notify_one();
+    }
+
     /// Says that everything up to `seq` is on this device: for [`Receipts::Manual`]. Receipts are gathered, and told
     /// again until the server has them.
     pub fn acknowledge_delivery(&self, conversation_id: ConversationId, seq: u64) {
@@ -343,7 +385,7 @@ impl Handle {
 
     fn owe(&self, conversation_id: ConversationId, kind: ReceiptKind, seq: u64) {
         let mut owed = self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = owed.entry((conversation_id, kind)).or_default();
+        let known = owed.receipts.entry((conversation_id, kind)).or_default();
         *known = seq.max(*known);
         drop(owed);
         self.shared.has_owed.notify_one();
@@ -383,7 +425,7 @@ impl Shared {
         SendError::Ended(self.end())
     }
 
-    fn take_owed(&self) -> HashMap<(ConversationId, ReceiptKind), u64> {
+    fn take_owed(&self) -> Owed {
         std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -394,7 +436,9 @@ impl PendingSend {
     /// # Errors
     /// When the server refuses for good, the id waits already, or the client ends first.
     pub async fn wait(self) -> Result<Stored, SendError> {
-        self.fate.await.unwrap_or_else(|_| Err(self.shared.ended()))
+        let fate = self.fate.await.unwrap_or_else(|_| Err(self.shared.ended()))?;
+        // What is sent into a conversation is acknowledged with its place.
+        fate.ok_or_else(|| self.shared.ended())
     }
 }
 

@@ -103,7 +103,7 @@ impl Service {
     fn callees(self) -> &'static [Self] {
         match self {
             Self::Gateway => &[Self::Identity, Self::MessageStore, Self::DeliveryTracker, Self::Presence],
-            Self::MessageStore => &[Self::Identity],
+            Self::MessageStore => &[Self::Identity, Self::DeliveryTracker],
             Self::DeliveryTracker | Self::Identity => &[Self::MessageStore],
             Self::Presence => &[],
         }

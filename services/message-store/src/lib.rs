@@ -2,6 +2,7 @@
 
 mod config;
 mod domain;
+mod drain;
 mod error;
 mod metrics;
 mod publish;

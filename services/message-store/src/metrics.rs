@@ -31,6 +31,10 @@ impl Metrics {
         );
         describe_counter!("chat_unread_counts_checked_total", "Unread counts that were recounted, a sample.");
         describe_gauge!("chat_unread_drift", "How far the counts of the last sample were off, together: 0.");
+        describe_counter!(
+            "chat_pending_device_messages_total",
+            "Device messages of entries taken for the delivery tracker, by outcome."
+        );
         describe_counter!("chat_feed_partitions_dropped_total", "Partitions of the feed that were dropped.");
         Self
     }
@@ -101,6 +105,11 @@ impl Metrics {
     pub(crate) fn rows_waiting(self, plane: &'static str, rows: usize, oldest: Duration) {
         gauge!("chat_feed_rows_waiting", "plane" => plane).set(f64::from(u32::try_from(rows).unwrap_or(u32::MAX)));
         gauge!("chat_feed_oldest_waiting_seconds", "plane" => plane).set(oldest.as_secs_f64());
+    }
+
+    /// A device message that came with an entry was offered to the delivery tracker.
+    pub(crate) fn device_message_handed_over(self, outcome: &'static str) {
+        counter!("chat_pending_device_messages_total", "outcome" => outcome).increment(1);
     }
 
     /// A partition of the feed was dropped.

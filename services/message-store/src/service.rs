@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     Config, SERVICE,
     digest::DigestKey,
+    drain,
     metrics::Metrics,
     publish::{Incarnation, Means, Publisher},
     recount,
@@ -144,6 +145,10 @@ impl Service {
             // The context ends here: what publishes ends when the last handler has.
         }
         readiness.set("serving", true);
+        if publishes {
+            let draining = drain::run(database.clone(), bus.clone(), metrics, stop.clone());
+            tasks.spawn_vital("drain", stop.clone(), draining);
+        }
         tasks.spawn_vital("recount", stop.clone(), recount::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("tidy", stop.clone(), tidy::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("watch", stop.clone(), watch.run(stop.clone()));

@@ -12,6 +12,7 @@ pub(crate) mod entries;
 pub(crate) mod feed;
 pub(crate) mod feed_entries;
 pub(crate) mod memberships;
+pub(crate) mod pending_device_messages;
 pub(crate) mod privacy;
 pub(crate) mod unread;
 

@@ -6,6 +6,7 @@ mod nats;
 mod others;
 mod overload;
 mod stores;
+mod welcomes;
 
 use entrenous_client::{ConnectError, Connection, Credential, SocketOptions, frame::Body};
 use entrenous_model::ConversationId;

@@ -12,7 +12,7 @@ mod world;
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use entrenous_checker::{LogEntry, MemberChange, Report, What, check};
-use entrenous_model::{ConversationId, UserId};
+use entrenous_model::UserId;
 use entrenous_protocol::{
     Entry,
     entry::{ConversationKind, EntryKind, MemberContent},
@@ -23,7 +23,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::Instant};
 
 use self::world::{Phase, Room, World};
-use crate::support::conversation;
+use crate::support::{conversation, whole_log};
 
 /// How long it may take afterwards until everything sent is acknowledged.
 const FINISH_LIMIT: Duration = Duration::from_secs(60);
@@ -31,8 +31,6 @@ const FINISH_LIMIT: Duration = Duration::from_secs(60);
 const QUIET_FOR: Duration = Duration::from_secs(3);
 /// How long that may take.
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
-/// Entries in one page of a log.
-const LOG_PAGE: u32 = 500;
 
 /// People who talk.
 struct Talk {
@@ -160,23 +158,11 @@ async fn read_logs(world: &World) {
         {
             let api = person.api.with_base(world::url_of(line));
             if members.contains(&person.user_id) {
-                let entries = read_log(&api, room.id).await;
+                let entries = whole_log(&api, room.id).await.iter().map(log_entry).collect();
                 world.recorder.record(What::ReadLog { user: person.user_id, conversation: room.id, entries });
             } else {
                 assert_eq!(api.log(room.id, 0, 1).await.unwrap_err().code(), Some("not_found"), "{}", person.name);
             }
-        }
-    }
-}
-
-async fn read_log(api: &entrenous_client::Api, conversation: ConversationId) -> Vec<LogEntry> {
-    let mut entries: Vec<LogEntry> = Vec::new();
-    loop {
-        let after = entries.last().map_or(0, |entry| entry.seq);
-        let page = api.log(conversation, after, LOG_PAGE).await.unwrap();
-        entries.extend(page.items.iter().map(log_entry));
-        if !page.has_more {
-            return entries;
         }
     }
 }

@@ -9,7 +9,10 @@ use entrenous_client::{
 use entrenous_model::{ConversationId, EntryId};
 use entrenous_system_tests::{Person, Shape, System};
 
-use crate::support::{group, text};
+use crate::{
+    device_messages::to,
+    support::{group, text},
+};
 
 /// How long everything may take to arrive: late, because a busy machine is no failure.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -99,5 +102,76 @@ async fn nothing_is_lost_while_services_are_killed() {
     assert!(here.connections >= 3 && there.connections >= 2, "{here:?} {there:?}");
     at_alice.close().await;
     at_bob.close().await;
+    system.stop().await;
+}
+
+/// The seqs of the device messages that come before everything is live.
+async fn waiting(client: &mut Client) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    loop {
+        match client.next().await.unwrap() {
+            Event::DeviceMessage(message) => seqs.push(message.seq),
+            Event::Status(Status::Live) => return seqs,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn device_messages_wait_until_the_program_has_them() {
+    const COUNT: u64 = 20;
+    const KEPT: u64 = 15;
+    let shape = Shape { gateways: 1, replicas: 1, ..Shape::split() };
+    let system = System::start(&shape).await.unwrap();
+    let alice = Person::new(system.gateway(), "alice").await.unwrap();
+    let bob = Person::new(system.gateway(), "bob").await.unwrap();
+    let (mut at_alice, mut at_bob) = (stay(&alice), stay(&bob));
+    live(&mut at_alice).await;
+    live(&mut at_bob).await;
+    let handle = at_alice.handle().clone();
+    let sending = async {
+        for number in 0..COUNT {
+            if number == COUNT / 2 {
+                assert!(system.kill("gateway-1").unwrap());
+            }
+            handle.send_device_messages(&[to(&bob, &number.to_string())], Some(bob.user_id)).await.unwrap();
+        }
+    };
+    let taking = async {
+        for expected in 1..=COUNT {
+            let seq = loop {
+                if let Event::DeviceMessage(message) = at_bob.next().await.unwrap() {
+                    break message.seq;
+                }
+            };
+            assert_eq!(seq, expected, "each once and in order");
+            if seq <= KEPT {
+                at_bob.handle().acknowledge_device_messages(seq);
+            }
+        }
+    };
+    let others = async { while at_alice.next().await.is_some() {} };
+    let everything = async {
+        tokio::select! {
+            ((), ()) = async { tokio::join!(sending, taking) } => {}
+            () = others => panic!("alice's client has ended"),
+        }
+    };
+    tokio::time::timeout(LIMIT, everything).await.expect("not everything arrived");
+    // What the program has said to have is gone; the rest comes to another client of the same device.
+    let coming_back = async {
+        loop {
+            at_bob.close().await;
+            at_bob = stay(&bob);
+            let seqs = waiting(&mut at_bob).await;
+            assert!(seqs.ends_with(&(KEPT + 1..=COUNT).collect::<Vec<_>>()), "{seqs:?}");
+            if seqs.first() == Some(&(KEPT + 1)) {
+                return at_bob.close().await;
+            }
+            at_bob.handle().acknowledge_device_messages(KEPT);
+        }
+    };
+    tokio::time::timeout(LIMIT, coming_back).await.expect("what was acknowledged comes again");
+    at_alice.close().await;
     system.stop().await;
 }

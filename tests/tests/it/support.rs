@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use entrenous_client::{Connection, OutgoingMessage, SyncFrom, SyncStart, frame::Body};
-use entrenous_model::{ConversationId, IdGenerator};
+use entrenous_client::{Api, Connection, OutgoingMessage, SyncFrom, SyncStart, Url, frame::Body};
+use entrenous_model::{ConversationId, IdGenerator, UserId};
 use entrenous_protocol::{
     Entry,
-    entry::{ConversationKind, Encryption},
+    entry::{ConversationKind, Encryption, EntryKind, MessageType},
+    limits::LOG_PAGE_MAX,
     rest::CreateConversation,
 };
 use entrenous_system_tests::Person;
+use futures::future::join_all;
 
 /// How long an expected frame may take: late, because a busy machine is no failure.
 const FRAME_LIMIT: Duration = Duration::from_secs(20);
+/// Accounts that are made at once.
+const ACCOUNTS_AT_ONCE: usize = 8;
 
 /// A clear text with a new id.
 pub(crate) fn text(text: &str) -> OutgoingMessage {
@@ -106,4 +110,42 @@ pub(crate) async fn close_code(connection: &mut Connection) -> Option<u16> {
     let ended = async { while connection.next().await.is_some() {} };
     tokio::time::timeout(FRAME_LIMIT, ended).await.unwrap_or_else(|_| panic!("the connection never ended"));
     connection.end().and_then(|end| end.code)
+}
+
+/// So many people, each signed in on a device.
+pub(crate) async fn crowd(gateway: &Url, count: usize) -> Vec<Person> {
+    let names: Vec<String> = (0..count).map(|number| format!("one-of-many-{number}")).collect();
+    let mut people = Vec::with_capacity(count);
+    for names in names.chunks(ACCOUNTS_AT_ONCE) {
+        let made = join_all(names.iter().map(|name| Person::new(gateway, name))).await;
+        people.extend(made.into_iter().map(Result::unwrap));
+    }
+    people
+}
+
+/// Everything of a conversation's log that the caller may read.
+pub(crate) async fn whole_log(api: &Api, conversation: ConversationId) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let after = entries.last().map_or(0, |entry| entry.seq);
+        let page = api.log(conversation, after, LOG_PAGE_MAX).await.unwrap();
+        entries.extend(page.items);
+        if !page.has_more {
+            return entries;
+        }
+    }
+}
+
+/// What somebody has read and what not, by the definition, from all of the log that they may read and the highest seq that
+/// they said to have read: the read cursor, and the messages of others after it that are neither deleted nor `control`.
+pub(crate) fn unread_by_definition(log: &[Entry], reader: UserId, said: u64) -> (u64, Vec<u64>) {
+    let is_shown = |entry: &Entry| {
+        entry.kind == EntryKind::Message && !entry.deleted && entry.message_type != Some(MessageType::Control)
+    };
+    let before_first = log.first().map_or(0, |entry| entry.seq - 1);
+    let head = log.last().map_or(0, |entry| entry.seq);
+    let own = log.iter().filter(|entry| entry.sender_id == reader && is_shown(entry)).map(|entry| entry.seq);
+    let read_seq = own.max().unwrap_or(0).max(said.min(head)).max(before_first);
+    let unread = log.iter().filter(|entry| entry.seq > read_seq && entry.sender_id != reader && is_shown(entry));
+    (read_seq, unread.map(|entry| entry.seq).collect())
 }

@@ -2,12 +2,14 @@
 //!
 //! Open loop: messages are due at fixed moments, whether or not earlier ones were answered, and a late send counts from
 //! when it was due; so waiting is counted, also that of the generator. With `--in-flight` the loop is closed instead:
-//! each sender keeps so many messages under way, which finds the highest rate.
+//! each sender keeps so many messages under way, which finds the highest rate. `list` is a closed loop, too.
 //!
 //! It makes new accounts for each run. Hashing their passwords takes longer than anything else: start the servers
 //! with `IDENTITY_HASH_MEMORY_KIB=64` where that does not matter.
 
+mod group;
 mod idle;
+mod list;
 mod measure;
 mod one_to_one;
 mod output;
@@ -52,6 +54,10 @@ struct Cli {
 enum Scenario {
     /// Pairs of people: one writes, the other receives.
     OneToOne(one_to_one::Parameters),
+    /// A group: one member writes, all the others receive.
+    Group(group::Parameters),
+    /// Somebody with very many conversations asks for their list.
+    List(list::Parameters),
     /// Connections that do nothing: memory of each.
     Idle(idle::Parameters),
     /// All connections break at once and come back, while bystanders talk.
@@ -76,6 +82,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         let target = Target { servers: &cli.server, processes: cli.processes.as_deref(), files_max };
         match &cli.scenario {
             Scenario::OneToOne(parameters) => one_to_one::run(target, parameters).await,
+            Scenario::Group(parameters) => group::run(target, parameters).await,
+            Scenario::List(parameters) => list::run(target, parameters).await,
             Scenario::Idle(parameters) => idle::run(target, parameters).await,
             Scenario::Reconnect(parameters) => reconnect::run(target, parameters).await,
         }

@@ -118,6 +118,11 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
+    /// What was due then, and received then.
+    pub(crate) fn add(&self, due: Instant, at: Instant) {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).push((due, at));
+    }
+
     /// Latencies of what was due between two moments.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> anyhow::Result<Latencies> {
         let mut series = Series::new()?;
@@ -138,7 +143,7 @@ impl Observe for Samples {
     fn acked(&self, _: Instant) {}
 
     fn received(&self, due: Instant) {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner).push((due, Instant::now()));
+        self.add(due, Instant::now());
     }
 
     fn failed(&self, why: &str) {

@@ -11,7 +11,7 @@ use entrenous_client::{
     frame::{self, Body, Head, HeadKind},
     outgoing,
 };
-use entrenous_model::{EntryId, UserId};
+use entrenous_model::EntryId;
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -28,7 +28,7 @@ use crate::{
 /// How long answers are waited for after the last message was due.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// Between the connections being open and the first message.
-const PREPARATION: Duration = Duration::from_millis(500);
+pub(crate) const PREPARATION: Duration = Duration::from_millis(500);
 
 /// Messages a second.
 const RATE_DEFAULT: f64 = 500.0;
@@ -54,12 +54,25 @@ pub(crate) struct Parameters {
     /// Bytes of each ciphertext.
     #[arg(long, default_value_t = 256)]
     payload: usize,
-    /// Receivers confirm each message with a delivery receipt.
-    #[arg(long)]
-    receipts: bool,
+    /// What receivers answer to each message.
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "delivery")]
+    receipts: Receipts,
     /// Receivers stay away.
     #[arg(long, conflicts_with = "receipts")]
     no_receivers: bool,
+}
+
+/// What receivers answer to each message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Receipts {
+    /// Nothing.
+    #[default]
+    None,
+    /// A delivery receipt.
+    Delivery,
+    /// A delivery receipt and a read receipt.
+    Both,
 }
 
 /// What all tasks of a run share.
@@ -67,7 +80,7 @@ pub(crate) struct Run {
     pub(crate) observer: Arc<dyn Observe>,
     pub(crate) stamps: Stamps,
     pub(crate) end: Instant,
-    pub(crate) with_receipts: bool,
+    pub(crate) receipts: Receipts,
 }
 
 /// Runs the scenario.
@@ -84,7 +97,7 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     let end = from + Duration::from_secs(parameters.duration);
     let measure = Arc::new(Measure::between(from, end)?);
     let observer = Arc::clone(&measure);
-    let run = Arc::new(Run { observer, stamps, end, with_receipts: parameters.receipts });
+    let run = Arc::new(Run { observer, stamps, end, receipts: parameters.receipts });
     progress(&format!("sending for {} s", parameters.warm_up + parameters.duration));
     let mut tasks = JoinSet::new();
     for socket in reading {
@@ -92,7 +105,7 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     }
     let mut ticks = Vec::new();
     for (socket, to) in writing.into_iter().zip(readers) {
-        let template = Template::new(to.user_id, parameters.payload)?;
+        let template = Template::new(To::User(to.user_id), parameters.payload)?;
         if let Some(in_flight) = parameters.in_flight {
             tasks.spawn(write_closed(Arc::clone(&run), socket, template, in_flight));
         } else {
@@ -103,16 +116,16 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     }
     let pacer = if ticks.is_empty() { None } else { Some(pacer::start(ticks, rate, (begin, end))?) };
     let servers = observe(target, (from, end)).await?;
-    finish(&measure, end, parameters, tasks).await;
+    finish(&measure, end, !parameters.no_receivers, tasks).await;
     let due = match pacer {
         Some(pacer) => Some(pacer.join().map_err(|_| anyhow::anyhow!("the pacer ended in disorder"))?),
         None => None,
     };
-    Ok(Report::messages(serde_json::to_value(parameters)?, due, measure.result(), servers))
+    Ok(Report::messages(serde_json::to_value(parameters)?, due, 1, measure.result(), servers))
 }
 
 /// What the servers use while it is measured.
-async fn observe(target: Target<'_>, (from, end): (Instant, Instant)) -> anyhow::Result<Servers> {
+pub(crate) async fn observe(target: Target<'_>, (from, end): (Instant, Instant)) -> anyhow::Result<Servers> {
     tokio::time::sleep_until(from.into()).await;
     let (before, own_before) = (Snapshot::take(target.processes)?, of_generator());
     tokio::time::sleep_until(end.into()).await;
@@ -121,11 +134,11 @@ async fn observe(target: Target<'_>, (from, end): (Instant, Instant)) -> anyhow:
 }
 
 /// Waits for the last answers.
-async fn finish(measure: &Measure, end: Instant, parameters: &Parameters, mut tasks: JoinSet<()>) {
+pub(crate) async fn finish(measure: &Measure, end: Instant, has_receivers: bool, mut tasks: JoinSet<()>) {
     let deadline = end + LAST_ANSWERS;
     while Instant::now() < deadline {
         let result = measure.result();
-        let is_received = parameters.no_receivers || result.received.count >= result.ack.count;
+        let is_received = !has_receivers || result.received.count >= result.ack.count;
         tokio::time::sleep(Duration::from_millis(200)).await;
         if is_received && measure.result().ack.count == result.ack.count {
             break;
@@ -142,10 +155,10 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    pub(crate) fn new(to: UserId, payload: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(to: To, payload: usize) -> anyhow::Result<Self> {
         let id = EntryId::from(uuid::Uuid::nil());
         let bytes: Vec<u8> = (0..payload).map(|_| rand::random()).collect();
-        let text = OutgoingMessage::sealed(id, "load", &bytes).frame(To::User(to));
+        let text = OutgoingMessage::sealed(id, "load", &bytes).frame(to);
         // The id stands in the frame and in its payload; the frame's counts.
         let parts: Vec<_> = text.splitn(2, &id.to_string()).map(str::to_owned).collect();
         let [before, after] = <[String; 2]>::try_from(parts).map_err(|_| anyhow::anyhow!("no id")).context("frame")?;
@@ -257,9 +270,15 @@ pub(crate) async fn read(run: Arc<Run>, mut socket: Socket) {
         if let Some(due) = run.stamps.due(id) {
             run.observer.received(due);
         }
-        if let (true, Some(conversation_id), Some(seq)) = (run.with_receipts, conversation_id, seq) {
-            let sent = socket.send(outgoing::delivery_receipt(None, conversation_id, seq)).await;
-            if let Err(end) = sent {
+        let (Some(conversation_id), Some(seq)) = (conversation_id, seq) else { continue };
+        let delivered = || outgoing::delivery_receipt(None, conversation_id, seq);
+        let receipts = match run.receipts {
+            Receipts::None => Vec::new(),
+            Receipts::Delivery => vec![delivered()],
+            Receipts::Both => vec![delivered(), outgoing::read_receipt(None, conversation_id, seq)],
+        };
+        for receipt in receipts {
+            if let Err(end) = socket.send(receipt).await {
                 return run.observer.failed(&end.to_string());
             }
         }
@@ -272,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_template_differs_in_its_id_only() {
-        let template = Template::new(uuid::Uuid::from_u128(7).into(), 10).unwrap();
+        let template = Template::new(To::User(uuid::Uuid::from_u128(7).into()), 10).unwrap();
         let id = uuid::Uuid::from_u128(9).into();
         let head = frame::head(&template.with(id)).unwrap();
         assert_eq!(head.id, Some(id));

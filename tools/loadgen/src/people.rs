@@ -17,8 +17,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::output::progress;
 
 const PASSWORD: &str = "load generator password";
-/// Calls under way at once while accounts are made.
-const CALLS_AT_ONCE: usize = 16;
+/// Calls under way at once while accounts and conversations are made.
+pub(crate) const CALLS_AT_ONCE: usize = 16;
 /// Connections that open at once.
 const CONNECTS_AT_ONCE: usize = 64;
 
@@ -68,6 +68,11 @@ pub(crate) async fn connect(people: &[Person], with_sync: bool) -> anyhow::Resul
 }
 
 impl Person {
+    /// The REST calls of this login.
+    pub(crate) fn api(&self) -> anyhow::Result<Api> {
+        Ok(Api::new(self.server.clone())?.with_token(&self.token))
+    }
+
     /// Starts a client that stays.
     pub(crate) fn stay(&self, options: Options) -> anyhow::Result<Client> {
         let api = Api::new(self.server.clone())?;

@@ -9,14 +9,14 @@ use std::{
 };
 
 use anyhow::Context;
-use entrenous_client::{Backoff, client::Options};
+use entrenous_client::{Backoff, Target as To, client::Options};
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     Target,
     measure::Samples,
-    one_to_one::{self, Run, Template},
+    one_to_one::{self, Receipts, Run, Template},
     output::progress,
     pacer,
     people::{self, Person},
@@ -197,7 +197,7 @@ impl Bystanders {
         // They are stopped before that.
         let end = begin + Duration::from_secs(parameters.before + parameters.limit + parameters.after) + REST * 10;
         let (observer, stamps) = (Arc::clone(&samples), Stamps::begin());
-        let run = Arc::new(Run { observer, stamps, end, with_receipts: false });
+        let run = Arc::new(Run { observer, stamps, end, receipts: Receipts::None });
         let mut tasks = JoinSet::new();
         for socket in reading {
             tasks.spawn(one_to_one::read(Arc::clone(&run), socket));
@@ -206,7 +206,7 @@ impl Bystanders {
         for (socket, to) in writing.into_iter().zip(readers) {
             let (sender, receiver) = mpsc::unbounded_channel();
             ticks.push(sender);
-            let template = Template::new(to.user_id, parameters.payload)?;
+            let template = Template::new(To::User(to.user_id), parameters.payload)?;
             tasks.spawn(one_to_one::write_open(Arc::clone(&run), socket, template, receiver));
         }
         let pacer = pacer::start(ticks, parameters.rate, (begin, end)).context("cannot start the pacer")?;

@@ -37,6 +37,8 @@ enum Shown {
     Messages {
         /// Messages that were due, warm-up included; none where the loop is closed.
         due: Option<u64>,
+        /// Of each message; it counts as received when the last has it.
+        receivers: usize,
         #[serde(flatten)]
         measured: Measured,
         /// Seconds of processor time of all servers, for 1,000 acknowledged messages.
@@ -49,6 +51,22 @@ enum Shown {
         gateway_bytes_per_connection: Option<i64>,
     },
     Reconnect(Reconnect),
+    Calls {
+        #[serde(flatten)]
+        calls: Calls,
+        /// Milliseconds of processor time of all servers, for each call.
+        servers_cpu_ms_per_call: Option<f64>,
+    },
+}
+
+/// Calls of one kind, a page each.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Calls {
+    /// Of each page.
+    pub(crate) page: Latencies,
+    /// From the first page to the last.
+    pub(crate) list: Latencies,
+    pub(crate) per_second: f64,
 }
 
 /// How many connections came back after all of them broke.
@@ -88,12 +106,19 @@ pub(crate) struct Phase {
 }
 
 impl Report {
-    pub(crate) fn messages(parameters: Value, due: Option<u64>, measured: Measured, servers: Servers) -> Self {
+    pub(crate) fn messages(
+        parameters: Value,
+        due: Option<u64>,
+        receivers: usize,
+        measured: Measured,
+        servers: Servers,
+    ) -> Self {
         let cpu = cpu_seconds(&servers.used);
         let duration = parameters.get("duration").and_then(Value::as_f64).unwrap_or_default();
         let acked = measured.acked_per_second * duration;
         let per_1000 = (acked > 0.0 && !servers.used.is_empty()).then(|| cpu / acked * 1_000.0);
-        Self::new(parameters, Shown::Messages { due, measured, servers_cpu_seconds_per_1000: per_1000 }, servers)
+        let shown = Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000: per_1000 };
+        Self::new(parameters, shown, servers)
     }
 
     pub(crate) fn connections(parameters: Value, connections: u64, opened_per_second: f64, servers: Servers) -> Self {
@@ -110,6 +135,13 @@ impl Report {
 
     pub(crate) fn reconnect(parameters: Value, reconnect: Reconnect, servers: Servers) -> Self {
         Self::new(parameters, Shown::Reconnect(reconnect), servers)
+    }
+
+    pub(crate) fn calls(parameters: Value, calls: Calls, servers: Servers) -> Self {
+        let count = u32::try_from(calls.page.count).unwrap_or(u32::MAX);
+        let servers_cpu_ms_per_call =
+            (count > 0 && !servers.used.is_empty()).then(|| cpu_seconds(&servers.used) * 1_000.0 / f64::from(count));
+        Self::new(parameters, Shown::Calls { calls, servers_cpu_ms_per_call }, servers)
     }
 
     fn new(parameters: Value, shown: Shown, servers: Servers) -> Self {
@@ -131,8 +163,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.parameters)?;
         match &self.shown {
-            Shown::Messages { due, measured, servers_cpu_seconds_per_1000 } => {
-                write_messages(f, *due, measured, *servers_cpu_seconds_per_1000)?;
+            Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000 } => {
+                let received = if *receivers > 1 { "send to the last" } else { "send to received" };
+                write_messages(f, *due, received, measured, *servers_cpu_seconds_per_1000)?;
             }
             Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection } => {
                 writeln!(f, "{connections} connections, {opened_per_second:.0} opened a second")?;
@@ -141,6 +174,15 @@ impl fmt::Display for Report {
                 }
             }
             Shown::Reconnect(reconnect) => write_reconnect(f, reconnect)?,
+            Shown::Calls { calls, servers_cpu_ms_per_call } => {
+                writeln!(f, "{:.1} calls a second", calls.per_second)?;
+                write_heading(f, "milliseconds")?;
+                write_latencies(f, "a page", &calls.page)?;
+                write_latencies(f, "the whole list", &calls.list)?;
+                if let Some(cpu) = servers_cpu_ms_per_call {
+                    writeln!(f, "{cpu:.3} ms of processor time for each call")?;
+                }
+            }
         }
         writeln!(f, "{:<22} {:>9} {:>12} {:>12}", "process", "cpu s", "memory KiB", "grown KiB")?;
         for used in &self.processes {
@@ -156,6 +198,7 @@ impl fmt::Display for Report {
 fn write_messages(
     f: &mut fmt::Formatter<'_>,
     due: Option<u64>,
+    received: &str,
     measured: &Measured,
     cpu_per_1000: Option<f64>,
 ) -> fmt::Result {
@@ -163,9 +206,9 @@ fn write_messages(
     if let Some(due) = due {
         writeln!(f, "{due} were due, warm-up included")?;
     }
-    writeln!(f, "{:<22} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p99", "p99.9", "max", "count")?;
+    write_heading(f, "milliseconds")?;
     write_latencies(f, "send to ack", &measured.ack)?;
-    write_latencies(f, "send to received", &measured.received)?;
+    write_latencies(f, received, &measured.received)?;
     for (error, count) in &measured.errors {
         writeln!(f, "{count} times: {error}")?;
     }
@@ -184,7 +227,7 @@ fn write_reconnect(f: &mut fmt::Formatter<'_>, reconnect: &Reconnect) -> fmt::Re
         f,
         "{attempts} attempts, {missing} clients missing, {violations} violations, {digest_mismatches} digests"
     )?;
-    writeln!(f, "{:<22} {:>9} {:>9} {:>9} {:>9} {:>9}", "bystanders, ms", "p50", "p99", "p99.9", "max", "count")?;
+    write_heading(f, "bystanders, ms")?;
     for phase in &reconnect.phases {
         write_latencies(f, phase.name, &phase.received)?;
     }
@@ -214,6 +257,10 @@ fn write_reconnect(f: &mut fmt::Formatter<'_>, reconnect: &Reconnect) -> fmt::Re
         writeln!(f, "{count} times: {error}")?;
     }
     writeln!(f, "In all:")
+}
+
+fn write_heading(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    writeln!(f, "{name:<22} {:>9} {:>9} {:>9} {:>9} {:>9}", "p50", "p99", "p99.9", "max", "count")
 }
 
 #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "two digits are shown")]

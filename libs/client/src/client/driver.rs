@@ -17,7 +17,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
-    Command, Cursors, EVENTS_MAX, Fate, Login, Options, SendError, Shared, Stats,
+    Command, Cursors, EVENTS_MAX, Fate, Login, Options, Owed, SendError, Shared, Stats,
     event::Item,
     machine::{Action, ListError, Machine},
     receipts::Receipt,
@@ -112,8 +112,12 @@ impl<T: TokenSource> Driver<T> {
             () = sleep_until(deadline.unwrap_or(self.began)), if deadline.is_some() => self.machine.on_time(self.now()),
             command = self.ends.commands.recv() => self.obey(command.unwrap_or(Command::Close)),
             () = self.ends.shared.has_owed.notified() => {
-                for ((conversation, kind), seq) in self.ends.shared.take_owed() {
+                let Owed { receipts, device_messages_up_to } = self.ends.shared.take_owed();
+                for ((conversation, kind), seq) in receipts {
                     self.machine.owe_receipt(self.now(), Receipt { kind, conversation, seq });
+                }
+                if device_messages_up_to > 0 {
+                    self.machine.acknowledge_device_messages(self.now(), device_messages_up_to);
                 }
             }
             () = wait_for_room(&self.ends.items), if !self.items.is_empty() => {
@@ -158,12 +162,12 @@ impl<T: TokenSource> Driver<T> {
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Send { target, id, text, fate } => match self.fates.entry(id) {
+            Command::Send { draft, id, text, fate } => match self.fates.entry(id) {
                 // Who no longer waits does not mind, here and below.
                 hash_map::Entry::Occupied(_) => drop(fate.sender.send(Err(SendError::Duplicate { id }))),
                 hash_map::Entry::Vacant(entry) => {
                     entry.insert(fate);
-                    self.machine.send(now, target, id, text);
+                    self.machine.send(now, draft, id, text);
                 }
             },
             Command::Reconnect => self.machine.reconnect(now),

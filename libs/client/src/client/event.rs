@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use entrenous_model::{ConversationId, EntryId};
-use entrenous_protocol::Entry;
+use entrenous_protocol::{Entry, device_message::DeviceMessage};
 
 use super::cursors::CursorChange;
 use crate::{
@@ -26,9 +26,9 @@ pub enum Event {
         /// Whether it stands for the entry.
         in_place: bool,
     },
-    /// A message of this client's is not kept and will not be sent again.
+    /// A message of this client's is not kept and will not be sent again; or device messages that were sent together.
     Refused {
-        /// The message.
+        /// The message, or the frame of the device messages.
         id: EntryId,
         /// What the server said.
         refusal: Box<Refusal>,
@@ -43,6 +43,10 @@ pub enum Event {
     },
     /// The server broke its word; the entries concerned come by a `sync`.
     Violation(Violation),
+    /// The next message of this device's queue. It waits with the server until
+    /// [`Handle::acknowledge_device_messages`](super::Handle::acknowledge_device_messages), and comes again to a client that
+    /// is started anew before that; to this one it comes once.
+    DeviceMessage(Box<DeviceMessage>),
     /// Anything else that the server says, as it came: receipts, typing, statuses, notifications, unknown types.
     Frame(Box<Body>),
 }
@@ -142,6 +146,8 @@ pub struct Stats {
     pub violations: u64,
     /// Heartbeats whose digest was another than this client's.
     pub digest_mismatches: u64,
+    /// Heartbeats that named device messages which this client had not got.
+    pub device_seq_mismatches: u64,
 }
 
 /// An event on its way to the user, with what is kept once it has been dealt with.

@@ -10,13 +10,14 @@ use std::{
 };
 
 use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
-use entrenous_protocol::{Code, Entry, live::ReceiptKind};
+use entrenous_protocol::{Code, Entry, device_message::DeviceMessage, live::ReceiptKind};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     Begin, End, Event, Options, SendError, Stats, Status, Violation,
     cursors::{CursorChange, Cursors},
+    device_queue::DeviceQueue,
     event::Item,
     outbox::{Outbox, RefusalKind, Refused},
     pace::Pace,
@@ -36,7 +37,7 @@ const HEARTBEAT_SLACK: Duration = Duration::from_secs(5);
 const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// A frame that is not answered for so long is not going to be: the connection is given up.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// Digests that differ in a row before a `sync`. Source: docs/protocol.md, section 3, heartbeats.
+/// Digests, or last seqs of device messages, that differ in a row before a `sync`. Source: docs/protocol.md, section 3, heartbeats.
 const DIGEST_MISMATCHES_MAX: u32 = 2;
 /// Times in a row that a `sync` may leave holes, bringing nothing, before the connection is given up.
 const FRUITLESS_SYNCS_MAX: u32 = 3;
@@ -61,9 +62,19 @@ pub(super) enum Action {
     ListHeads,
     /// Tell the user.
     Tell(Box<Item>),
-    /// A message's fate.
-    Resolve(EntryId, Result<Stored, SendError>),
+    /// The fate of a message; of device messages that are kept there is no more to say.
+    Resolve(EntryId, Result<Option<Stored>, SendError>),
 }
+
+/// What is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Draft {
+    Message(Target),
+    DeviceMessages,
+}
+
+/// In the outbox device messages stand where no conversation can.
+const DEVICE_MESSAGES_LANE: uuid::Uuid = uuid::Uuid::nil();
 
 /// Why the list of heads did not come.
 #[derive(Debug)]
@@ -88,6 +99,7 @@ pub(super) struct Machine {
     places: Places,
     outbox: Outbox,
     receipts: Receipts,
+    device_queue: DeviceQueue,
     pace: Pace,
     actions: VecDeque<Action>,
     stats: Stats,
@@ -120,6 +132,9 @@ struct Up {
     digest_mismatches: u32,
     /// A `sync` for a digest was of no use.
     is_doubted: bool,
+    device_seq_mismatches: u32,
+    /// A `sync` for missing device messages was of no use.
+    is_queue_doubted: bool,
     retry: Backoff,
     renew_at: Option<Duration>,
     authenticating: Option<(Duration, EntryId)>,
@@ -162,6 +177,7 @@ impl Machine {
             // Half of what the server allows: it may still count some that this client has seen answered.
             outbox: Outbox::new((options.limits.sends_awaiting_ack / 2).max(1)),
             receipts: Receipts::default(),
+            device_queue: DeviceQueue::default(),
             pace: Pace::below(options.limits.frames_per_second),
             options,
             actions: VecDeque::new(),
@@ -196,7 +212,8 @@ impl Machine {
         let answers =
             [up.answer_due(), self.outbox.oldest().map(|at| at + ANSWER_MAX), Some(up.heard_at + up.silence_max)];
         let answers = answers.into_iter().filter(|_| up.is_listening);
-        let frames = [self.outbox_due(), self.receipts_due()].map(|due| due.map(|due| due.max(self.pace.due())));
+        let frames = [self.outbox_due(), self.receipts_due(), self.device_queue_due()]
+            .map(|due| due.map(|due| due.max(self.pace.due())));
         let others = [up.renew_at, up.stage.due()];
         answers.chain(frames).chain(others).flatten().min()
     }
@@ -331,14 +348,15 @@ impl Machine {
     }
 
     /// Takes a message on its way. Its id must not wait already: two under one id could not be told apart.
-    pub(super) fn send(&mut self, now: Duration, target: Target, id: EntryId, text: Utf8Bytes) {
+    pub(super) fn send(&mut self, now: Duration, draft: Draft, id: EntryId, text: Utf8Bytes) {
         if let Link::Ended(end) = &self.link {
             let error = SendError::Ended(end.clone());
             return self.actions.push_back(Action::Resolve(id, Err(error)));
         }
-        let conversation = match target {
-            Target::User(user_id) => ConversationId::direct(self.user_id, user_id),
-            Target::Conversation(conversation_id) => conversation_id,
+        let conversation = match draft {
+            Draft::Message(Target::User(user_id)) => ConversationId::direct(self.user_id, user_id),
+            Draft::Message(Target::Conversation(conversation_id)) => conversation_id,
+            Draft::DeviceMessages => DEVICE_MESSAGES_LANE.into(),
         };
         self.outbox.add(conversation, id, text);
         self.transmit(now);
@@ -347,6 +365,12 @@ impl Machine {
     /// The server is to hear of this.
     pub(super) fn owe_receipt(&mut self, now: Duration, receipt: Receipt) {
         self.receipts.owe(now, receipt);
+        self.transmit(now);
+    }
+
+    /// The program has what it was told up to here.
+    pub(super) fn acknowledge_device_messages(&mut self, now: Duration, up_to: u64) {
+        self.device_queue.acknowledge(now, up_to);
         self.transmit(now);
     }
 
@@ -369,7 +393,11 @@ impl Machine {
             Body::Ack(stored) => self.take_ack(now, frame.id, stored),
             Body::Error(refusal) => self.take_refusal(now, frame.id, refusal),
             Body::SyncComplete(complete) => self.end_sync(now, frame.id, &complete),
-            Body::Heartbeat(heartbeat) => self.compare_digest(now, &heartbeat),
+            Body::Heartbeat(heartbeat) => {
+                self.compare_digest(now, &heartbeat);
+                self.compare_device_seq(now, heartbeat.device_seq);
+            }
+            Body::DeviceMessage(message) => self.take_device_message(message),
             Body::TokenExpiring { .. } => self.renew_token(),
             Body::Draining { reconnect_after_ms } => {
                 up.come_back_at = Some(now + Duration::from_millis(reconnect_after_ms));
@@ -378,12 +406,7 @@ impl Machine {
             Body::Restored => self.status(Status::Restored),
             Body::Notification(note) => self.take_notification(note),
             Body::Pong | Body::Connected(_) => {}
-            body @ (Body::DeviceMessage(_)
-            | Body::Delivered(_)
-            | Body::Read(_)
-            | Body::Typing(_)
-            | Body::Status(_)
-            | Body::Unknown { .. }) => {
+            body @ (Body::Delivered(_) | Body::Read(_) | Body::Typing(_) | Body::Status(_) | Body::Unknown { .. }) => {
                 self.tell(Event::Frame(Box::new(body)));
             }
         }
@@ -416,6 +439,10 @@ impl Machine {
         let Some(id) = id else { return };
         let Some(stored) = stored else {
             self.receipts.answer(now, id, false);
+            self.device_queue.answer(now, id, false);
+            if self.outbox.acknowledge(id) {
+                self.actions.push_back(Action::Resolve(id, Ok(None)));
+            }
             if let Link::Up(up) = &mut self.link
                 && up.authenticating.is_some_and(|(_, authenticating)| authenticating == id)
             {
@@ -431,7 +458,7 @@ impl Machine {
                 self.note_progress();
                 self.acknowledge(id, stored, true, Some(CursorChange::Advance { conversation_id, seq }));
             }
-            AckPlace::Unclear => self.actions.push_back(Action::Resolve(id, Ok(stored))),
+            AckPlace::Unclear => self.actions.push_back(Action::Resolve(id, Ok(Some(stored)))),
             AckPlace::Apart if is_awaited => self.acknowledge(id, stored, false, None),
             AckPlace::Apart => {}
             AckPlace::Violation(violation) => {
@@ -446,7 +473,7 @@ impl Machine {
     fn acknowledge(&mut self, id: EntryId, stored: Stored, in_place: bool, change: Option<CursorChange>) {
         let event = Some(Event::Acknowledged { id, stored, in_place });
         self.actions.push_back(Action::Tell(Box::new(Item { event, change })));
-        self.actions.push_back(Action::Resolve(id, Ok(stored)));
+        self.actions.push_back(Action::Resolve(id, Ok(Some(stored))));
     }
 
     fn take_refusal(&mut self, now: Duration, id: Option<EntryId>, refusal: Box<Refusal>) {
@@ -463,7 +490,7 @@ impl Machine {
             return;
         }
         let is_unknown = refusal.is_outcome_unknown();
-        if self.receipts.answer(now, id, is_unknown) {
+        if self.receipts.answer(now, id, is_unknown) || self.device_queue.answer(now, id, is_unknown) {
             return;
         }
         let kind = if is_unknown {
@@ -562,6 +589,35 @@ impl Machine {
         self.places.doubt_all();
     }
 
+    fn take_device_message(&mut self, message: Box<DeviceMessage>) {
+        if self.device_queue.take(message.seq) {
+            self.tell(Event::DeviceMessage(message));
+        }
+    }
+
+    fn compare_device_seq(&mut self, now: Duration, theirs: u64) {
+        let Link::Up(up) = &mut self.link else { return };
+        if up.stage != Stage::Live {
+            up.device_seq_mismatches = 0;
+            return;
+        }
+        if !self.device_queue.is_behind(theirs) {
+            (up.device_seq_mismatches, up.is_queue_doubted) = (0, false);
+            return;
+        }
+        self.stats.device_seq_mismatches += 1;
+        up.device_seq_mismatches += 1;
+        if up.device_seq_mismatches < DIGEST_MISMATCHES_MAX {
+            return;
+        }
+        up.device_seq_mismatches = 0;
+        // A server that believes that it has sent them sends them again on another connection only.
+        if std::mem::replace(&mut up.is_queue_doubted, true) {
+            return self.give_up(now);
+        }
+        up.stage = Stage::Pausing { until: now, is_answered: true };
+    }
+
     /// Begins a `sync` where one is owed and none is under way.
     fn begin_sync_if_due(&mut self, now: Duration) {
         let Link::Up(up) = &mut self.link else { return };
@@ -606,6 +662,12 @@ impl Machine {
             };
             self.transmit_now(now, text.into());
         }
+        if self.pace.due() <= now && self.device_queue_due().is_some() {
+            let id = make_id(&mut self.rng);
+            if let Some(up_to) = self.device_queue.next(now, id) {
+                self.transmit_now(now, outgoing::device_message_ack(Some(id), up_to).into());
+            }
+        }
     }
 
     fn transmit_now(&mut self, now: Duration, text: Utf8Bytes) {
@@ -619,6 +681,10 @@ impl Machine {
 
     fn receipts_due(&self) -> Option<Duration> {
         if self.may_send() { self.receipts.due() } else { None }
+    }
+
+    fn device_queue_due(&self) -> Option<Duration> {
+        if self.may_send() { self.device_queue.due() } else { None }
     }
 
     fn may_send(&self) -> bool {
@@ -660,6 +726,7 @@ impl Machine {
     fn lose(&mut self, now: Duration) {
         self.outbox.lose_connection();
         self.receipts.lose_connection(now);
+        self.device_queue.lose_connection(now);
         self.places.begin_connection();
         self.tell_settled();
         let mut told = None;
@@ -705,6 +772,7 @@ impl Machine {
         let is_restored = self.incarnation.replace(incarnation.to_owned()).is_some();
         self.places.clear();
         self.receipts = Receipts::default();
+        self.device_queue = DeviceQueue::default();
         let event = is_restored.then_some(Event::Rewound { conversation_id: None });
         let change = Some(CursorChange::Reset { incarnation: incarnation.to_owned() });
         self.actions.push_back(Action::Tell(Box::new(Item { event, change })));
@@ -749,6 +817,8 @@ impl Up {
             fruitless_syncs: 0,
             digest_mismatches: 0,
             is_doubted: false,
+            device_seq_mismatches: 0,
+            is_queue_doubted: false,
             retry: Backoff::new(RETRY_BASE, RETRY_CEILING),
             renew_at: None,
             authenticating: None,

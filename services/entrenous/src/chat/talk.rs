@@ -129,7 +129,8 @@ impl Talk {
                     self.take_notification(&note)?;
                 }
             }
-            Some(Event::Entry(_) | Event::Violation(_)) => {}
+            // It does not encrypt; device messages are left for a client that does.
+            Some(Event::Entry(_) | Event::DeviceMessage(_) | Event::Violation(_)) => {}
             None => anyhow::bail!(End::Closed),
         }
         Ok(())

@@ -45,7 +45,7 @@ pub(crate) async fn create(caller: Caller, gateway: Data<Gateway>, body: JsonBod
     let mut created = gateway.call::<store::Create>(&request).await?;
     // In a new one there is nothing to read, and it is there now, whatever else is away.
     if !created.is_new {
-        unread::compose(&gateway, caller.0.sub, std::slice::from_mut(&mut created.conversation)).await?;
+        created.conversation = unread::compose_one(&gateway, caller.0.sub, created.conversation).await?;
     }
     let mut response = if created.is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(response.json(created.conversation))
@@ -68,7 +68,7 @@ pub(crate) async fn list(caller: Caller, gateway: Data<Gateway>, query: Query) -
         limit: query.limit(PAGE_DEFAULT, PAGE_MAX)?,
     };
     let mut page = gateway.call::<store::ListConversations>(&request).await?;
-    unread::compose(&gateway, caller.0.sub, &mut page.items).await?;
+    page.items = unread::compose(&gateway, caller.0.sub, page.items).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn list(caller: Caller, gateway: Data<Gateway>, query: Query) -
 )]
 pub(crate) async fn get(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
     let request = store::ConversationRequest { caller: caller.0.sub, conversation_id: path_id(&request, "id")? };
-    let mut conversation = gateway.call::<store::GetConversation>(&request).await?;
-    unread::compose(&gateway, caller.0.sub, std::slice::from_mut(&mut conversation)).await?;
+    let conversation = gateway.call::<store::GetConversation>(&request).await?;
+    let conversation = unread::compose_one(&gateway, caller.0.sub, conversation).await?;
     Ok(HttpResponse::Ok().json(conversation))
 }

@@ -36,25 +36,36 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 }
 
 /// Fills in what the tracker and the store know together: the caller's `read_seq` and `unread_count`. Without one of them
-/// there is no honest number, and the call is `unavailable`.
+/// there is no honest number, and the call is `unavailable`. What the caller has left meanwhile is left out.
 pub(super) async fn compose(
     gateway: &Gateway,
     user_id: UserId,
-    conversations: &mut [Conversation],
-) -> Result<(), Failure> {
+    mut conversations: Vec<Conversation>,
+) -> Result<Vec<Conversation>, Failure> {
     if conversations.is_empty() {
-        return Ok(());
+        return Ok(conversations);
     }
     let conversation_ids = conversations.iter().map(|conversation| conversation.id).collect();
     let cursors = cursors(gateway, user_id, conversation_ids).await?;
     let unread = gateway.call::<store::ReadUnread>(&store::ReadUnreadRequest { user_id, cursors }).await?;
     let unread: HashMap<_, _> = unread.into_iter().map(|one| (one.conversation_id, one)).collect();
-    for conversation in conversations {
-        if let Some(one) = unread.get(&conversation.id) {
+    conversations.retain_mut(|conversation| {
+        let one = unread.get(&conversation.id);
+        if let Some(one) = one {
             (conversation.read_seq, conversation.unread_count) = (one.read_seq, one.unread_count);
         }
-    }
-    Ok(())
+        one.is_some()
+    });
+    Ok(conversations)
+}
+
+/// As [`compose`]; `not_found` where the caller has left it meanwhile.
+pub(super) async fn compose_one(
+    gateway: &Gateway,
+    user_id: UserId,
+    conversation: Conversation,
+) -> Result<Conversation, Failure> {
+    compose(gateway, user_id, vec![conversation]).await?.pop().ok_or_else(Failure::not_found)
 }
 
 async fn cursors(

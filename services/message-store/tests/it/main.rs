@@ -3,6 +3,7 @@
 
 mod append;
 mod conversations;
+mod draining;
 mod faults;
 mod feed;
 mod fixture;

@@ -111,6 +111,7 @@ impl Crowd {
             repeats: sum.repeats + one.repeats,
             violations: sum.violations + one.violations,
             digest_mismatches: sum.digest_mismatches + one.digest_mismatches,
+            device_seq_mismatches: sum.device_seq_mismatches + one.device_seq_mismatches,
         })
     }
 }

@@ -12,6 +12,9 @@ fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => lane.clone().prop_map(Op::Send),
         4 => lane.clone().prop_map(Op::OtherWrites),
+        2 => Just(Op::SendToDevices),
+        3 => Just(Op::DeviceMessage),
+        2 => (1..5_usize).prop_map(Op::KeepDeviceMessages),
         2 => lane.prop_map(Op::Begin),
         6 => (1..6_usize, any::<u8>()).prop_map(|(count, luck)| Op::ServerWorks(count, luck)),
         6 => (1..12_usize).prop_map(Op::NetworkDelivers),
@@ -27,14 +30,15 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 fn any_fault() -> impl Strategy<Value = Op> {
-    prop_oneof![Just(Fault::Lose), Just(Fault::Repeat)].prop_map(Op::Fault)
+    prop_oneof![Just(Fault::Lose), Just(Fault::Repeat), Just(Fault::LoseDeviceMessages)].prop_map(Op::Fault)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Whatever breaks, and whenever: every message is resolved once and leaves in order, every entry is told once and
-    /// in order, and a server that keeps its word is never said to break it.
+    /// Whatever breaks, and whenever: every message is resolved once and leaves in order, every entry and every device
+    /// message is told once and in order, none of these is forgotten before the user has kept it, and a server that keeps
+    /// its word is never said to break it.
     #[test]
     fn nothing_is_lost_doubled_or_out_of_order(
         ops in vec(any_op(), 1..150), seed in any::<u64>(), limit in prop::option::of(1..6_u32)
@@ -45,7 +49,7 @@ proptest! {
         }
         world.come_to_rest();
         let stats = world.machine.stats();
-        prop_assert_eq!((stats.violations, stats.digest_mismatches), (0, 0));
+        prop_assert_eq!((stats.violations, stats.digest_mismatches, stats.device_seq_mismatches), (0, 0, 0));
     }
 
     /// A server that loses or repeats entries is found out, and what is missing comes all the same.
@@ -96,6 +100,23 @@ fn a_lost_last_entry_is_noticed_by_two_heartbeats() {
     world.apply(Op::Heartbeat);
     world.come_to_rest();
     assert_eq!((world.machine.stats().digest_mismatches, world.machine.stats().syncs), (2, 2));
+}
+
+#[test]
+fn a_lost_device_message_is_noticed_by_heartbeats_and_comes_on_another_connection() {
+    let mut world = world();
+    world.apply(Op::DeviceMessage);
+    world.apply(Op::Fault(Fault::LoseDeviceMessages));
+    world.apply(Op::DeviceMessage);
+    for syncs in [1, 1, 2, 2] {
+        let stats = world.machine.stats();
+        assert_eq!((stats.syncs, stats.connections), (syncs, 1));
+        world.apply(Op::Heartbeat);
+        world.settle();
+    }
+    world.come_to_rest();
+    let stats = world.machine.stats();
+    assert_eq!((stats.syncs, stats.connections, stats.device_seq_mismatches), (3, 2, 4));
 }
 
 #[test]

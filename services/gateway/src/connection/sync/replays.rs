@@ -137,7 +137,8 @@ fn send(connection: &Rc<Connection>, fanout: &mut Fanout, replay: &mut Replay, r
     }
     replay.first_seq = read.first_seq;
     replay.head = replay.head.max(read.last_seq);
-    for entry in read.entries {
+    // Each range of a page may be as long as what was left for all of them together.
+    for entry in read.entries.into_iter().take(budget.entries) {
         let bytes = entry.frame.get().len();
         replay.starts_at.get_or_insert(entry.seq);
         replay.position = entry.seq;

@@ -359,8 +359,11 @@ impl World {
             }
             Stage::Read(mut replays, read) => {
                 let expected = self.expected.as_mut().unwrap();
+                let left = expected.budget.entries - expected.entries;
+                let before = self.received.iter().map(|received| received.entries).sum::<u32>();
                 if let Some(reads) = read {
-                    let frames = || reads.iter().flat_map(|read| &read.entries).map(|entry| entry.frame.get().len());
+                    let entries = reads.iter().flat_map(|read| &read.entries).take(left);
+                    let frames = || entries.clone().map(|entry| entry.frame.get().len());
                     expected.entries += frames().count();
                     expected.bytes += frames().sum::<usize>();
                     replays.on_page(&mut self.fanout, reads);
@@ -369,6 +372,8 @@ impl World {
                     replays.on_unreadable();
                 }
                 self.receive()?;
+                let sent = self.received.iter().map(|received| received.entries).sum::<u32>() - before;
+                prop_assert!(usize::try_from(sent).unwrap() <= left, "{} entries instead of {}", sent, left);
                 self.go_on(replays)?
             }
         };
@@ -414,7 +419,7 @@ impl World {
         Ok(Stage::Idle)
     }
 
-    /// Nothing is read when a bound is reached; so no bound is passed by more than a page.
+    /// Nothing is read when a bound is reached; so that of bytes is passed by one entry at most.
     fn is_within_budget(&self, page: &Page) -> Check {
         let Expected { budget, entries, bytes, .. } = self.expected.as_ref().unwrap();
         prop_assert!(*entries < budget.entries && *bytes < budget.bytes);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use entrenous_protocol::{
     Limits,
+    device_message::NewDeviceMessage,
     entry::EntryKind,
     frame::{ClientFrame, SyncFrom, SyncRequest, SyncedConversation, SyncedQueue, parse},
 };
@@ -21,6 +22,12 @@ const ROUNDS_MAX: usize = 2_000;
 pub(super) enum Op {
     Send(usize),
     OtherWrites(usize),
+    /// The client sends messages to devices.
+    SendToDevices,
+    /// Somebody sends one to this device.
+    DeviceMessage,
+    /// The user keeps so many of the device messages that they were told, and says so.
+    KeepDeviceMessages(usize),
     /// The connection is told of a conversation that has begun.
     Begin(usize),
     /// The server takes so many of the client's frames; how lucky they are.
@@ -43,6 +50,8 @@ pub(super) enum Op {
 pub(super) enum Fault {
     Lose,
     Repeat,
+    /// All further device messages of this connection: a single one cannot be told from one whose time was over.
+    LoseDeviceMessages,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +70,9 @@ struct Peer {
     /// The last seq sent on this connection.
     last_sent: [u64; CONVERSATIONS],
     has_synced: bool,
+    /// The last device message that the server believes it sent.
+    device_seq: u64,
+    loses_device_messages: bool,
 }
 
 pub(super) struct World {
@@ -82,11 +94,20 @@ pub(super) struct World {
     next_id: u128,
     /// What the user has been told of each log.
     told: [Vec<EntryId>; CONVERSATIONS],
-    fates: BTreeMap<EntryId, Result<crate::frame::Stored, SendError>>,
+    fates: BTreeMap<EntryId, Result<Option<crate::frame::Stored>, SendError>>,
     /// Not yet resolved, in the order of the calls.
     queued: [Vec<EntryId>; CONVERSATIONS],
     /// Of those the ones that were sent on this connection and not answered.
     under_way: Vec<EntryId>,
+    /// Seqs that wait for this device, and the last one that was given.
+    queue: VecDeque<u64>,
+    device_seq: u64,
+    /// Seqs of device messages that the user was told, and up to where they have kept them.
+    told_device: Vec<u64>,
+    kept_device: u64,
+    /// Device messages that the client was given to send, and those that the server has, by their frames.
+    sent_to_devices: Vec<EntryId>,
+    at_devices: Vec<EntryId>,
 }
 
 fn id<T: From<uuid::Uuid>>(number: u128) -> T {
@@ -174,6 +195,12 @@ impl World {
             fates: BTreeMap::new(),
             queued: Default::default(),
             under_way: Vec::new(),
+            queue: VecDeque::new(),
+            device_seq: 0,
+            told_device: Vec::new(),
+            kept_device: 0,
+            sent_to_devices: Vec::new(),
+            at_devices: Vec::new(),
         }
     }
 
@@ -200,6 +227,9 @@ impl World {
                 let stored = Stored { id: self.make_id(), is_own: false };
                 self.store(lane, stored, None);
             }
+            Op::SendToDevices => self.send_to_devices(),
+            Op::DeviceMessage => self.queue_device_message(),
+            Op::KeepDeviceMessages(count) => self.keep_device_messages(count),
             Op::Begin(lane) => self.begin(lane),
             Op::ServerWorks(count, luck) => (0..count).for_each(|_| self.serve(luck)),
             Op::NetworkDelivers(count) => (0..count).for_each(|_| self.deliver()),
@@ -228,6 +258,7 @@ impl World {
             let length: Vec<_> = self.logs.iter().map(Vec::len).collect();
             assert!(round < ROUNDS_MAX, "no rest: {:?} told {told:?} of {length:?}", self.machine.link);
             (0..CONVERSATIONS).for_each(|lane| self.begin(lane));
+            self.keep_device_messages(usize::MAX);
             self.heartbeat();
             self.pass(at(500));
         }
@@ -235,6 +266,10 @@ impl World {
             let ids: Vec<_> = self.wanted(lane).iter().map(|stored| stored.id).collect();
             assert_eq!(told, &ids, "every entry once and in order");
         }
+        let every = (1..=self.device_seq).collect::<Vec<_>>();
+        assert_eq!(self.told_device, every, "every device message once and in order");
+        self.at_devices.sort_unstable();
+        assert_eq!(self.at_devices, self.sent_to_devices, "everything that was sent to devices");
     }
 
     /// What the user must be told of a log.
@@ -244,7 +279,9 @@ impl World {
 
     fn is_at_rest(&self) -> bool {
         let is_told = self.told.iter().enumerate().all(|(lane, told)| told.len() == self.wanted(lane).len());
-        is_told && self.queued.iter().all(Vec::is_empty) && self.is_live()
+        let is_queue_empty = self.queue.is_empty() && self.told_device.len() == self.kept_device_count();
+        let are_sent = self.at_devices.len() == self.sent_to_devices.len();
+        is_told && is_queue_empty && are_sent && self.queued.iter().all(Vec::is_empty) && self.is_live()
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -296,7 +333,7 @@ impl World {
         id(self.next_id)
     }
 
-    pub(super) fn fate(&self, id: EntryId) -> Option<&Result<crate::frame::Stored, SendError>> {
+    pub(super) fn fate(&self, id: EntryId) -> Option<&Result<Option<crate::frame::Stored>, SendError>> {
         self.fates.get(&id)
     }
 
@@ -322,7 +359,51 @@ impl World {
         let message = OutgoingMessage::text(id, "x");
         let target = Target::Conversation(conversation(lane));
         self.queued[lane].push(id);
-        self.machine.send(self.now, target, id, message.frame(target).into());
+        self.machine.send(self.now, Draft::Message(target), id, message.frame(target).into());
+    }
+
+    fn send_to_devices(&mut self) {
+        let id = self.make_id();
+        let content = RawValue::from_string("{}".to_owned()).unwrap();
+        let message = NewDeviceMessage { id, user_id: super::model::id(1), device_id: own_device(), content };
+        self.sent_to_devices.push(id);
+        self.machine.send(self.now, Draft::DeviceMessages, id, outgoing::device_message(id, &[message], None).into());
+    }
+
+    fn queue_device_message(&mut self) {
+        self.device_seq += 1;
+        self.queue.push_back(self.device_seq);
+        self.send_queue();
+    }
+
+    /// What waits and was not sent on this connection.
+    fn send_queue(&mut self) {
+        let Some(peer) = self.peer.as_mut().filter(|peer| peer.has_synced) else { return };
+        for seq in self.queue.iter().copied().filter(|seq| *seq > peer.device_seq) {
+            let content = RawValue::NULL.to_owned();
+            let (sender_id, sender_device_id) = (id(7), id(8));
+            let message =
+                DeviceMessage { seq, id: id(seq.into()), sender_id, sender_device_id, content, sent_at: sent_at() };
+            if self.fault.take_if(|fault| matches!(fault, Fault::LoseDeviceMessages)).is_some() {
+                peer.loses_device_messages = true;
+            }
+            if !peer.loses_device_messages {
+                peer.to_client.push_back(event(Body::DeviceMessage(Box::new(message))));
+            }
+        }
+        peer.device_seq = self.queue.back().copied().unwrap_or(0).max(peer.device_seq);
+    }
+
+    fn kept_device_count(&self) -> usize {
+        self.told_device.iter().filter(|seq| **seq <= self.kept_device).count()
+    }
+
+    fn keep_device_messages(&mut self, count: usize) {
+        let next = self.told_device.iter().copied().filter(|seq| *seq > self.kept_device).take(count).last();
+        if let Some(seq) = next {
+            self.kept_device = seq;
+            self.machine.acknowledge_device_messages(self.now, seq);
+        }
     }
 
     fn attempt(&mut self, succeeds: bool) {
@@ -398,7 +479,8 @@ impl World {
             let hash = Sha256::new().chain_update(conversation.as_bytes()).chain_update(seq.to_be_bytes()).finalize();
             digest ^ u64::from_be_bytes(hash[..8].try_into().unwrap())
         });
-        self.say(Body::Heartbeat(Heartbeat { digest: Some(format!("{digest:016x}")), device_seq: 0 }));
+        let device_seq = peer.device_seq;
+        self.say(Body::Heartbeat(Heartbeat { digest: Some(format!("{digest:016x}")), device_seq }));
     }
 
     fn begin(&mut self, lane: usize) {
@@ -448,7 +530,7 @@ impl World {
                 self.fault = None;
                 peer.to_client.extend([frame(), entry(conversation, seq, stored)]);
             }
-            Some(Fault::Lose) | None => peer.to_client.push_back(frame()),
+            Some(Fault::Lose | Fault::LoseDeviceMessages) | None => peer.to_client.push_back(frame()),
         }
     }
 
@@ -463,8 +545,35 @@ impl World {
             ClientFrame::Authenticate { .. } | ClientFrame::DeliveryReceipt { .. } => {
                 self.say_to(id.unwrap(), Body::Ack(None));
             }
+            ClientFrame::DeviceMessage(_) => self.serve_device_message(id.unwrap(), luck),
+            ClientFrame::DeviceMessageAck { up_to } => self.serve_device_ack(id.unwrap(), up_to, luck),
             frame => panic!("{frame:?}"),
         }
+    }
+
+    /// A repeat is stored once.
+    fn serve_device_message(&mut self, id: EntryId, luck: u8) {
+        if luck % 5 == 4 {
+            return self.say_unavailable(id);
+        }
+        if !self.at_devices.contains(&id) {
+            self.at_devices.push(id);
+        }
+        self.say_to(id, Body::Ack(None));
+    }
+
+    fn serve_device_ack(&mut self, id: EntryId, up_to: u64, luck: u8) {
+        assert!(up_to <= self.kept_device, "what the user has not kept is forgotten");
+        if luck % 5 == 4 {
+            return self.say_unavailable(id);
+        }
+        self.queue.retain(|seq| *seq > up_to);
+        self.say_to(id, Body::Ack(None));
+    }
+
+    fn say_unavailable(&mut self, id: EntryId) {
+        let refusal = Refusal::from_frame(r#"{"code":"unavailable"}"#).unwrap();
+        self.say_to(id, Body::Error(Box::new(refusal)));
     }
 
     fn say_to(&mut self, id: EntryId, body: Body) {
@@ -511,15 +620,13 @@ impl World {
             });
         }
         for id in failed {
-            let refusal = Refusal::from_frame(r#"{"code":"unavailable"}"#).unwrap();
-            self.say_to(id, Body::Error(Box::new(refusal)));
+            self.say_unavailable(id);
         }
     }
 
     fn serve_sync(&mut self, id: EntryId, sync: &SyncRequest, luck: u8) {
         if luck % 7 == 6 {
-            let refusal = Refusal::from_frame(r#"{"code":"unavailable"}"#).unwrap();
-            return self.say_to(id, Body::Error(Box::new(refusal)));
+            return self.say_unavailable(id);
         }
         let Some(peer) = &mut self.peer else { return };
         peer.has_synced = true;
@@ -570,10 +677,9 @@ impl World {
                 peer.live.insert(lane, head);
             }
         }
-        self.say_to(
-            id,
-            Body::SyncComplete(SyncComplete { conversations: listed, device_messages: SyncedQueue::default() }),
-        );
+        self.send_queue();
+        let device_messages = SyncedQueue { last_seq: self.device_seq, has_more: false };
+        self.say_to(id, Body::SyncComplete(SyncComplete { conversations: listed, device_messages }));
     }
 
     fn deliver(&mut self) {
@@ -637,6 +743,7 @@ impl World {
         match item.event {
             Some(Event::Entry(entry)) => told(entry.conversation_id, entry.seq, entry.id),
             Some(Event::Acknowledged { id, stored, in_place: true }) => told(stored.conversation_id, stored.seq, id),
+            Some(Event::DeviceMessage(message)) => self.told_device.push(message.seq),
             Some(Event::Rewound { conversation_id }) => {
                 self.told_rewound.push(conversation_id);
                 match conversation_id {
