@@ -30,6 +30,9 @@ pub(crate) enum RequestError {
     /// The database did not do it.
     #[error(transparent)]
     Store(#[from] DbError),
+    /// The task that did the work was lost.
+    #[error("the work was lost")]
+    Lost(#[from] tokio::task::JoinError),
 }
 
 impl RequestError {
@@ -44,7 +47,7 @@ impl RequestError {
             Self::Store(error) if error.is_transient() => {
                 Failure::unavailable("the delivery tracker's database is away")
             }
-            Self::Store(_) => Failure::new(Code::Internal, ""),
+            Self::Store(_) | Self::Lost(_) => Failure::new(Code::Internal, ""),
         }
     }
 
@@ -56,6 +59,7 @@ impl RequestError {
             Self::Late => "timeout",
             Self::Authors(_) => "message_store",
             Self::Store(_) => "database",
+            Self::Lost(_) => "task_lost",
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) bus: Bus,
     pub(crate) live: LivePublisher,
     pub(crate) clock: Arc<dyn Clock>,
+    /// For what goes on when its caller has given up.
+    pub(crate) tasks: Tasks,
 }
 
 /// Serves every method until the stop.

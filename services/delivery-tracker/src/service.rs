@@ -69,7 +69,8 @@ impl Service {
         let tasks = Tasks::new();
         metrics::describe();
         let live = bus.live_publisher().await?;
-        let context = rpc::Context { database: database.clone(), bus: bus.clone(), live, clock: Arc::new(SystemClock) };
+        let clock = Arc::new(SystemClock);
+        let context = rpc::Context { database: database.clone(), bus: bus.clone(), live, clock, tasks: tasks.clone() };
         rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
         let expiry = expiry::run(database.clone(), Arc::clone(&context.clock), stop.clone());
         tasks.spawn_vital("expiry", stop.clone(), expiry);

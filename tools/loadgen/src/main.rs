@@ -7,6 +7,7 @@
 //! It makes new accounts for each run. Hashing their passwords takes longer than anything else: start the servers
 //! with `IDENTITY_HASH_MEMORY_KIB=64` where that does not matter.
 
+mod bystanders;
 mod group;
 mod idle;
 mod list;
@@ -15,6 +16,8 @@ mod one_to_one;
 mod output;
 mod pacer;
 mod people;
+mod phases;
+mod presence;
 mod processes;
 mod queries;
 mod reconnect;
@@ -60,6 +63,8 @@ enum Scenario {
     List(list::Parameters),
     /// Connections that do nothing: memory of each.
     Idle(idle::Parameters),
+    /// All watched users leave and come back, while bystanders talk.
+    Presence(presence::Parameters),
     /// All connections break at once and come back, while bystanders talk.
     Reconnect(reconnect::Parameters),
 }
@@ -85,6 +90,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             Scenario::Group(parameters) => group::run(target, parameters).await,
             Scenario::List(parameters) => list::run(target, parameters).await,
             Scenario::Idle(parameters) => idle::run(target, parameters).await,
+            Scenario::Presence(parameters) => presence::run(target, parameters).await,
             Scenario::Reconnect(parameters) => reconnect::run(target, parameters).await,
         }
     })?;

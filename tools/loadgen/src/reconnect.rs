@@ -2,28 +2,18 @@
 
 mod crowd;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Context;
-use entrenous_client::{Backoff, Target as To, client::Options};
+use entrenous_client::{Backoff, client::Options};
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     Target,
-    measure::Samples,
-    one_to_one::{self, Receipts, Run, Template},
+    bystanders::{Bystanders, Talk},
     output::progress,
-    pacer,
-    people::{self, Person},
-    processes::{Snapshot, of_generator},
-    queries::{self, Queries},
-    report::{Phase, Reconnect, Report, Servers},
-    stamp::Stamps,
+    people,
+    phases::Reading,
+    report::{Phase, Reconnect, Report},
 };
 use crowd::Crowd;
 
@@ -77,7 +67,8 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     let (coming, staying) = people.split_at(parameters.clients);
     let crowd = Crowd::gather(coming, &parameters.options()).await?;
     crowd.meet(parameters.conversations, parameters.payload).await?;
-    let bystanders = Bystanders::start(staying, parameters).await?;
+    let talk = Talk { rate: parameters.rate, payload: parameters.payload, at_most: parameters.at_most() };
+    let bystanders = Bystanders::start(staying, talk).await?;
     tokio::time::sleep(REST).await;
     progress(&format!("the calm before: {} s", parameters.before));
     let begin = Reading::take(target).await?;
@@ -111,11 +102,7 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
         phases,
         errors: samples.errors(),
     };
-    let servers = Servers {
-        used: end.servers.since(&begin.servers),
-        generator_cpu: end.generator_cpu.saturating_sub(begin.generator_cpu),
-    };
-    Ok(Report::reconnect(serde_json::to_value(parameters)?, reconnect, servers))
+    Ok(Report::reconnect(serde_json::to_value(parameters)?, reconnect, begin.servers(&end)))
 }
 
 fn check(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<()> {
@@ -136,35 +123,14 @@ fn check(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<()> {
 }
 
 impl Parameters {
+    /// How long the run may take from the bystanders' beginning.
+    fn at_most(&self) -> Duration {
+        Duration::from_secs(self.before + self.limit + self.after) + REST * 10
+    }
+
     fn options(&self) -> Options {
         let (base, ceiling) = (Duration::from_millis(self.backoff_base), Duration::from_millis(self.backoff_ceiling));
         Options { backoff: Backoff::new(base, ceiling), has_jitter: !self.no_jitter, ..Options::default() }
-    }
-}
-
-/// What the servers and this generator had used at a moment.
-struct Reading {
-    at: Instant,
-    servers: Snapshot,
-    generator_cpu: Duration,
-    queries: Queries,
-}
-
-impl Reading {
-    async fn take(target: Target<'_>) -> anyhow::Result<Self> {
-        let (at, servers, generator_cpu) = (Instant::now(), Snapshot::take(target.processes)?, of_generator());
-        Ok(Self { at, servers, generator_cpu, queries: queries::read(target.processes).await? })
-    }
-
-    fn phase(&self, name: &'static str, to: &Self, samples: &Samples) -> anyhow::Result<Phase> {
-        Ok(Phase {
-            name,
-            seconds: (to.at - self.at).as_secs_f64(),
-            received: samples.between(self.at, to.at)?,
-            processes: to.servers.since(&self.servers),
-            generator_cpu_seconds: to.generator_cpu.saturating_sub(self.generator_cpu).as_secs_f64(),
-            queries: queries::since(&to.queries, &self.queries),
-        })
     }
 }
 
@@ -179,44 +145,4 @@ fn queries_per_connection(phases: &[Phase], clients: usize) -> BTreeMap<String, 
         |service| sum(before, service) / before.seconds * others.iter().map(|phase| phase.seconds).sum::<f64>();
     let net = |service| others.iter().map(|phase| sum(phase, service)).sum::<f64>() - expected(service);
     before.queries.keys().map(|service| (service.clone(), net(service) / clients as f64)).collect()
-}
-
-/// Pairs of people who talk through the whole run.
-struct Bystanders {
-    samples: Arc<Samples>,
-    tasks: JoinSet<()>,
-    pacer: std::thread::JoinHandle<u64>,
-}
-
-impl Bystanders {
-    async fn start(people: &[Person], parameters: &Parameters) -> anyhow::Result<Self> {
-        let (writers, readers) = people.split_at(parameters.bystanders);
-        let (writing, reading) = (people::connect(writers, true).await?, people::connect(readers, true).await?);
-        let samples = Arc::new(Samples::default());
-        let begin = Instant::now();
-        // They are stopped before that.
-        let end = begin + Duration::from_secs(parameters.before + parameters.limit + parameters.after) + REST * 10;
-        let (observer, stamps) = (Arc::clone(&samples), Stamps::begin());
-        let run = Arc::new(Run { observer, stamps, end, receipts: Receipts::None });
-        let mut tasks = JoinSet::new();
-        for socket in reading {
-            tasks.spawn(one_to_one::read(Arc::clone(&run), socket));
-        }
-        let mut ticks = Vec::new();
-        for (socket, to) in writing.into_iter().zip(readers) {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            ticks.push(sender);
-            let template = Template::new(To::User(to.user_id), parameters.payload)?;
-            tasks.spawn(one_to_one::write_open(Arc::clone(&run), socket, template, receiver));
-        }
-        let pacer = pacer::start(ticks, parameters.rate, (begin, end)).context("cannot start the pacer")?;
-        Ok(Self { samples, tasks, pacer })
-    }
-
-    /// What they saw. The pacer ends when nobody listens to it.
-    async fn stop(mut self) -> anyhow::Result<Arc<Samples>> {
-        self.tasks.shutdown().await;
-        self.pacer.join().map_err(|_| anyhow::anyhow!("the pacer ended in disorder"))?;
-        Ok(self.samples)
-    }
 }

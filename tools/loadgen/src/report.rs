@@ -51,6 +51,7 @@ enum Shown {
         gateway_bytes_per_connection: Option<i64>,
     },
     Reconnect(Reconnect),
+    Presence(PresenceStorm),
     Calls {
         #[serde(flatten)]
         calls: Calls,
@@ -90,6 +91,24 @@ pub(crate) struct Reconnect {
     pub(crate) queries_per_connection: BTreeMap<String, f64>,
     /// The bystanders' trouble.
     pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// What watchers were told while all whom they watch left and came back.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PresenceStorm {
+    /// Of watcher and watched user.
+    pub(crate) pairs: usize,
+    pub(crate) told: Vec<Told>,
+    pub(crate) phases: Vec<Phase>,
+    /// The bystanders' trouble.
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// Frames of presence in one phase.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Told {
+    pub(crate) phase: &'static str,
+    pub(crate) frames: u64,
 }
 
 /// A part of the run.
@@ -137,6 +156,10 @@ impl Report {
         Self::new(parameters, Shown::Reconnect(reconnect), servers)
     }
 
+    pub(crate) fn presence(parameters: Value, storm: PresenceStorm, servers: Servers) -> Self {
+        Self::new(parameters, Shown::Presence(storm), servers)
+    }
+
     pub(crate) fn calls(parameters: Value, calls: Calls, servers: Servers) -> Self {
         let count = u32::try_from(calls.page.count).unwrap_or(u32::MAX);
         let servers_cpu_ms_per_call =
@@ -174,6 +197,7 @@ impl fmt::Display for Report {
                 }
             }
             Shown::Reconnect(reconnect) => write_reconnect(f, reconnect)?,
+            Shown::Presence(storm) => write_presence(f, storm)?,
             Shown::Calls { calls, servers_cpu_ms_per_call } => {
                 writeln!(f, "{:.1} calls a second", calls.per_second)?;
                 write_heading(f, "milliseconds")?;
@@ -227,29 +251,7 @@ fn write_reconnect(f: &mut fmt::Formatter<'_>, reconnect: &Reconnect) -> fmt::Re
         f,
         "{attempts} attempts, {missing} clients missing, {violations} violations, {digest_mismatches} digests"
     )?;
-    write_heading(f, "bystanders, ms")?;
-    for phase in &reconnect.phases {
-        write_latencies(f, phase.name, &phase.received)?;
-    }
-    write!(f, "{:<22}", "processor s")?;
-    for phase in &reconnect.phases {
-        write!(f, " {:>16}", format!("{} {:.1} s", phase.name, phase.seconds))?;
-    }
-    writeln!(f)?;
-    let names = reconnect.phases.first().map_or(&[][..], |phase| &phase.processes);
-    for name in names.iter().map(|used| &used.name) {
-        write!(f, "{name:<22}")?;
-        for phase in &reconnect.phases {
-            let used = phase.processes.iter().find(|used| used.name == *name);
-            write!(f, " {:>16.2}", used.map_or(0.0, |used| used.cpu_seconds))?;
-        }
-        writeln!(f)?;
-    }
-    write!(f, "{:<22}", "this generator")?;
-    for phase in &reconnect.phases {
-        write!(f, " {:>16.2}", phase.generator_cpu_seconds)?;
-    }
-    writeln!(f)?;
+    write_phases(f, &reconnect.phases)?;
     for (service, count) in &reconnect.queries_per_connection {
         writeln!(f, "{count:.2} database operations of {service} for each connection")?;
     }
@@ -257,6 +259,45 @@ fn write_reconnect(f: &mut fmt::Formatter<'_>, reconnect: &Reconnect) -> fmt::Re
         writeln!(f, "{count} times: {error}")?;
     }
     writeln!(f, "In all:")
+}
+
+fn write_presence(f: &mut fmt::Formatter<'_>, storm: &PresenceStorm) -> fmt::Result {
+    writeln!(f, "{} pairs of watcher and watched user", storm.pairs)?;
+    for Told { phase, frames } in &storm.told {
+        writeln!(f, "{phase:<22} {frames:>9} statuses told")?;
+    }
+    write_phases(f, &storm.phases)?;
+    for (error, count) in &storm.errors {
+        writeln!(f, "{count} times: {error}")?;
+    }
+    writeln!(f, "In all:")
+}
+
+fn write_phases(f: &mut fmt::Formatter<'_>, phases: &[Phase]) -> fmt::Result {
+    write_heading(f, "bystanders, ms")?;
+    for phase in phases {
+        write_latencies(f, phase.name, &phase.received)?;
+    }
+    write!(f, "{:<22}", "processor s")?;
+    for phase in phases {
+        write!(f, " {:>16}", format!("{} {:.1} s", phase.name, phase.seconds))?;
+    }
+    writeln!(f)?;
+    let names = phases.first().map_or(&[][..], |phase| &phase.processes);
+    for name in names.iter().map(|used| &used.name) {
+        write!(f, "{name:<22}")?;
+        for phase in phases {
+            let used = phase.processes.iter().find(|used| used.name == *name);
+            write!(f, " {:>16.2}", used.map_or(0.0, |used| used.cpu_seconds))?;
+        }
+        writeln!(f)?;
+    }
+    write!(f, "{:<22}", "this generator")?;
+    for phase in phases {
+        write!(f, " {:>16.2}", phase.generator_cpu_seconds)?;
+    }
+    writeln!(f)?;
+    Ok(())
 }
 
 fn write_heading(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

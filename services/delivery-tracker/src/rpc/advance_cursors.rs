@@ -36,6 +36,16 @@ pub(super) async fn handle(
         return Ok(Done {});
     }
     let authors = authors(&context, &advances, deadline).await?;
+    // In a task of its own: what was committed is told, also when the caller has given up. A repeat would find no news.
+    context.tasks.clone().spawn(advance(context, advances, authors, count)).await?
+}
+
+async fn advance(
+    context: Context,
+    advances: Vec<CursorAdvance>,
+    authors: Vec<Authors>,
+    count: usize,
+) -> Result<Done, RequestError> {
     let keeps = authors.iter().map(|one| one.member_count <= RECEIPT_MEMBERS_MAX).collect();
     let mut connection = context.database.get().await?;
     let (start, now) = (Instant::now(), context.clock.now());

@@ -6,7 +6,10 @@ use entrenous_bus::{LiveEvent, LiveSubscription};
 use entrenous_protocol::{
     Code, Failure,
     live::{LiveKind, Receipt, ReceiptKind, UserNotice},
-    rpc::tracker::{CursorAdvance, EntryReceipt, EntryReceipts, EntryReceiptsRequest, ReadCursors, ReadCursorsRequest},
+    rpc::tracker::{
+        AdvanceCursors, AdvanceCursorsRequest, CursorAdvance, EntryReceipt, EntryReceipts, EntryReceiptsRequest,
+        ReadCursors, ReadCursorsRequest,
+    },
 };
 use entrenous_runtime::Shutdown;
 use entrenous_test_support::wait_for;
@@ -185,5 +188,22 @@ async fn without_the_message_store_receipts_wait() {
     fixture.serve_store().await;
     fixture.advance(vec![read(1, 2, 3)]).await.unwrap();
     assert_eq!(read_seqs(&fixture, 1_001, &[2]).await.unwrap(), [3]);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_after_the_caller_gave_up_is_told() {
+    let fixture = Fixture::start().await;
+    let replica = fixture.replica().await;
+    let mut live = fixture.gateway.subscribe_live().await.unwrap();
+    let mut other = AsyncPgConnection::establish(&fixture.postgres.url()).await.unwrap();
+    sql_query("BEGIN").execute(&mut other).await.unwrap();
+    sql_query("LOCK TABLE delivery.user_cursors IN EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+    let request = AdvanceCursorsRequest { cursors: vec![moved(1, 1, 3)] };
+    let asked = fixture.gateway.call_once::<AdvanceCursors>(&request, std::time::Duration::from_millis(500)).await;
+    assert_eq!(asked.unwrap_err().code, Code::Unavailable);
+    sql_query("COMMIT").execute(&mut other).await.unwrap();
+    let told = told(&mut live, 2).await;
+    assert!(told.iter().any(|(who, receipt)| *who == AUTHOR && receipt.seq == 3), "{told:?}");
     replica.stop().await;
 }
