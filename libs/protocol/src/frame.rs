@@ -363,6 +363,11 @@ pub fn conversation_left(conversation_id: ConversationId, seq: u64) -> String {
     print("notification", None, &payload)
 }
 
+/// `notification` `device_messages_expired`.
+pub fn device_messages_expired(up_to: u64) -> String {
+    print("notification", None, &json!({"event": "device_messages_expired", "up_to": up_to}))
+}
+
 /// One conversation in `sync_complete`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

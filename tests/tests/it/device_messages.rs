@@ -34,7 +34,7 @@ pub(crate) async fn send(
     }
 }
 
-async fn acknowledge(connection: &Connection, up_to: u64) {
+pub(crate) async fn acknowledge(connection: &Connection, up_to: u64) {
     let id = IdGenerator.next();
     let sent = connection.handle().request(id, outgoing::device_message_ack(Some(id), up_to)).await;
     sent.unwrap().wait().await.unwrap();

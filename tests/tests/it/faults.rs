@@ -2,6 +2,7 @@
 
 mod attach;
 mod disk;
+mod expiry;
 mod nats;
 mod others;
 mod overload;

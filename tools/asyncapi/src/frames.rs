@@ -133,6 +133,9 @@ pub enum Notification {
     ConversationJoined { conversation_id: ConversationId, seq: u64 },
     /// The user was a member up to `seq`.
     ConversationLeft { conversation_id: ConversationId, seq: u64 },
+    /// Device messages up to here expired before this device acknowledged them. Told at each `sync` until it acknowledges
+    /// `up_to`.
+    DeviceMessagesExpired { up_to: u64 },
 }
 
 /// Everything up to the moment of the `sync` has been sent, or `has_more` says where it has not.

@@ -231,6 +231,7 @@ fn server_frames() -> Vec<String> {
         }),
         frame::conversation_joined(IdGenerator.next(), 1),
         frame::conversation_left(IdGenerator.next(), 1),
+        frame::device_messages_expired(7),
         frame::sync_complete(id, &[synced], SyncedQueue { last_seq: 7, has_more: true }),
         frame::sync_complete(None, &[], SyncedQueue::default()),
         frame::device_message(&device_message()),

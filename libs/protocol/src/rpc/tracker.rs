@@ -130,6 +130,9 @@ pub struct DeviceQueue {
     /// The last seq that was given; 0: none.
     pub last_seq: u64,
     pub has_waiting: bool,
+    /// Some up to here expired before the device acknowledged them.
+    #[serde(default)]
+    pub expired_up_to: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

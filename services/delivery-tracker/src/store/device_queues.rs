@@ -44,11 +44,13 @@ statement! {
 
 statement! {
     /// Where queues stand, by place.
-    Queues { device_ids: Array<SqlUuid> = Vec<Uuid> } -> (BigInt, Bool);
-    "SELECT coalesce(q.last_seq, 0), coalesce(q.waiting_count > 0, false)
+    Queues { device_ids: Array<SqlUuid> = Vec<Uuid> } -> (BigInt, Bool, Nullable<BigInt>);
+    "SELECT coalesce(q.last_seq, 0), coalesce(q.waiting_count > 0, false),
+            CASE WHEN q.expired_seq > q.acknowledged_seq THEN q.expired_seq END
      FROM unnest({}) WITH ORDINALITY AS i (device_id, place)
      LEFT JOIN LATERAL (
-         SELECT q.last_seq, q.waiting_count FROM delivery.device_queues q WHERE q.device_id = i.device_id OFFSET 0
+         SELECT q.last_seq, q.waiting_count, q.expired_seq, q.acknowledged_seq
+         FROM delivery.device_queues q WHERE q.device_id = i.device_id OFFSET 0
      ) q ON true
      ORDER BY i.place",
 }
@@ -151,8 +153,12 @@ pub(crate) async fn list(
     device_ids: &[DeviceId],
 ) -> Result<Vec<DeviceQueue>, RequestError> {
     let statement = Queues { device_ids: device_ids.iter().map(|id| id.as_uuid()).collect() };
-    let rows: Vec<(i64, bool)> = statement.load(connection).await.map_err(DbError::from)?;
-    let queue = |(last_seq, has_waiting)| DeviceQueue { last_seq: to_u64(last_seq), has_waiting };
+    let rows: Vec<(i64, bool, Option<i64>)> = statement.load(connection).await.map_err(DbError::from)?;
+    let queue = |(last_seq, has_waiting, expired): (i64, bool, Option<i64>)| DeviceQueue {
+        last_seq: to_u64(last_seq),
+        has_waiting,
+        expired_up_to: expired.map(to_u64),
+    };
     Ok(rows.into_iter().map(queue).collect())
 }
 

@@ -95,7 +95,7 @@ impl Fixture {
 }
 
 fn queue(last_seq: u64, has_waiting: bool) -> DeviceQueue {
-    DeviceQueue { last_seq, has_waiting }
+    DeviceQueue { last_seq, has_waiting, expired_up_to: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,6 +251,12 @@ async fn what_has_waited_for_too_long_is_not_read_and_is_deleted() {
         ref queues => Err(format!("{queues:?}")),
     };
     wait_for("the deletion", is_deleted).await.unwrap();
+    let told = |up_to, queue| DeviceQueue { expired_up_to: Some(up_to), ..queue };
+    assert_eq!(fixture.queues(&[1, 2]).await, [told(2, queue(3, true)), told(1, queue(1, false))]);
+    fixture.acknowledge(1, 1).await;
+    assert_eq!(fixture.queues(&[1]).await, [told(2, queue(3, true))], "until that one is acknowledged");
+    fixture.acknowledge(1, 2).await;
+    fixture.acknowledge(2, 1).await;
     assert_eq!(fixture.queues(&[1, 2]).await, [queue(3, true), queue(1, false)]);
     assert_eq!(fixture.miscounted().await, 0);
     fixture.send(vec![to(2, 1, "c")]).await.unwrap();

@@ -100,8 +100,11 @@ pub(crate) async fn sync(worker: &Worker, connection: &Rc<Connection>) -> Synced
     let _turn = queue.reading.lock().await;
     queue.is_open.set(true);
     let asked = tokio::time::timeout(SYNC_WAIT_MAX, worker.gateway.store.device_queue(connection.device_id)).await;
+    if let Ok(Ok(DeviceQueue { expired_up_to: Some(up_to), .. })) = asked {
+        connection.send(frame::device_messages_expired(up_to));
+    }
     let last_seq = match asked {
-        Ok(Ok(DeviceQueue { last_seq, has_waiting: false })) => {
+        Ok(Ok(DeviceQueue { last_seq, has_waiting: false, .. })) => {
             queue.position.set(queue.position.get().max(last_seq));
             Some(last_seq)
         }
