@@ -24,8 +24,8 @@ pub(crate) struct Sights {
     by_user: HashMap<UserId, HashSet<u64>>,
     /// The connections of a user that watch.
     by_viewer: HashMap<UserId, HashSet<u64>>,
-    /// Pairs of which the connection may have to be told, in the order in which that became so.
-    due: VecDeque<(u64, UserId)>,
+    /// Connections that may have to be told of somebody; they take turns.
+    due: VecDeque<u64>,
     /// Connections some of whose pairs are to be judged.
     unjudged: VecDeque<u64>,
 }
@@ -34,6 +34,10 @@ pub(crate) struct Sights {
 struct Watcher {
     viewer: UserId,
     sights: HashMap<UserId, Sight>,
+    /// Of these the connection may have to be told.
+    due: HashSet<UserId>,
+    /// Whether it waits in the queue of that name. It stays until the connection ends, so that it never waits twice.
+    is_due: bool,
     is_unjudged: bool,
 }
 
@@ -42,7 +46,6 @@ struct Sight {
     /// What the store said last.
     may_see: Option<bool>,
     is_unjudged: bool,
-    is_due: bool,
     /// The revision that the connection was told.
     told: Option<u64>,
 }
@@ -53,6 +56,19 @@ pub(crate) struct Question {
     pub(crate) origin: u64,
     pub(crate) viewer: UserId,
     pub(crate) user_ids: Vec<UserId>,
+}
+
+impl Watcher {
+    fn new(viewer: UserId) -> Self {
+        Self { viewer, sights: HashMap::new(), due: HashSet::new(), is_due: false, is_unjudged: false }
+    }
+
+    /// What this connection is to be told of one that is due; nothing where it knows, or nobody knows yet.
+    fn tell(&mut self, user_id: UserId, shown: &impl Fn(UserId) -> Option<Shown>) -> Option<ByteString> {
+        let sight = self.sights.get_mut(&user_id)?;
+        let Shown { revision, frame } = if sight.may_see? { shown(user_id)? } else { hidden(user_id) };
+        (sight.told.replace(revision) != Some(revision)).then_some(frame)
+    }
 }
 
 impl Sights {
@@ -69,7 +85,7 @@ impl Sights {
         }
         if !new.is_empty() {
             let watcher = self.watchers.entry(origin);
-            let watcher = watcher.or_insert_with(|| Watcher { viewer, sights: HashMap::new(), is_unjudged: false });
+            let watcher = watcher.or_insert_with(|| Watcher::new(viewer));
             self.by_viewer.entry(viewer).or_default().insert(origin);
             for user_id in &new {
                 watcher.sights.insert(*user_id, Sight { is_unjudged: true, ..Sight::default() });
@@ -92,9 +108,7 @@ impl Sights {
         let Some(watcher) = self.watchers.get_mut(&origin) else { return Vec::new() };
         let is_gone = |user_id: &&UserId| watcher.sights.remove(user_id).is_some();
         let gone: Vec<UserId> = user_ids.iter().filter(is_gone).copied().collect();
-        if watcher.sights.is_empty() {
-            self.leave(origin);
-        }
+        watcher.due.retain(|user_id| watcher.sights.contains_key(user_id));
         self.look_away(origin, &gone);
         gone
     }
@@ -116,7 +130,7 @@ impl Sights {
 
     /// Whether anybody watches anybody.
     pub(crate) fn is_empty(&self) -> bool {
-        self.watchers.is_empty()
+        self.by_user.is_empty()
     }
 
     /// A user shows something else.
@@ -210,11 +224,12 @@ impl Sights {
     }
 
     fn note_due(&mut self, origin: u64, user_id: UserId) {
-        if let Some(sight) = self.sight(origin, user_id)
-            && !sight.is_due
-        {
-            sight.is_due = true;
-            self.due.push_back((origin, user_id));
+        let Some(watcher) = self.watchers.get_mut(&origin) else { return };
+        if watcher.sights.contains_key(&user_id) {
+            watcher.due.insert(user_id);
+            if !std::mem::replace(&mut watcher.is_due, true) {
+                self.due.push_back(origin);
+            }
         }
     }
 
@@ -227,7 +242,7 @@ impl Sights {
         !self.due.is_empty()
     }
 
-    /// What is to be sent now, to at most `max` pairs. A connection that is busy is told later; a user of whom presence has
+    /// What is to be sent now, at most `max` frames. A connection that is busy is told later; a user of whom presence has
     /// not said anything yet is told of when it does.
     pub(crate) fn take_due(
         &mut self,
@@ -236,24 +251,24 @@ impl Sights {
         shown: impl Fn(UserId) -> Option<Shown>,
     ) -> Vec<(u64, ByteString)> {
         let mut frames = Vec::new();
-        for _ in 0..self.due.len().min(max) {
-            let Some((origin, user_id)) = self.due.pop_front() else { break };
+        for _ in 0..self.due.len() {
+            if frames.len() >= max {
+                break;
+            }
+            let Some(origin) = self.due.pop_front() else { break };
+            let Some(watcher) = self.watchers.get_mut(&origin) else { continue };
             if is_busy(origin) {
-                self.due.push_back((origin, user_id));
+                self.due.push_back(origin);
                 continue;
             }
-            let Some(sight) = self.sight(origin, user_id) else { continue };
-            sight.is_due = false;
-            let now = match sight.may_see {
-                None => None,
-                Some(true) => shown(user_id),
-                Some(false) => Some(hidden(user_id)),
-            };
-            if let Some(Shown { revision, frame }) = now
-                && sight.told != Some(revision)
-            {
-                sight.told = Some(revision);
-                frames.push((origin, frame));
+            let next: Vec<UserId> = watcher.due.iter().take(max - frames.len()).copied().collect();
+            for user_id in next {
+                watcher.due.remove(&user_id);
+                frames.extend(watcher.tell(user_id, &shown).map(|frame| (origin, frame)));
+            }
+            watcher.is_due = !watcher.due.is_empty();
+            if watcher.is_due {
+                self.due.push_back(origin);
             }
         }
         frames

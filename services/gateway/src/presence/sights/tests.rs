@@ -108,8 +108,9 @@ fn who_looks_away_or_leaves_is_told_nothing_more_and_leaves_nothing_behind() {
     assert_eq!(told(&mut sights, Some(2)), [(ORIGIN + 1, user(1), true)]);
     assert_eq!(sights.leave(ORIGIN + 1), [user(1)]);
     assert_eq!(sights.unwatch(ORIGIN, &[user(2)]), [user(2)]);
-    assert!(sights.is_empty() && sights.by_user.is_empty() && sights.by_viewer.is_empty());
+    assert!(sights.is_empty());
     assert_eq!(sights.leave(ORIGIN), []);
+    assert!(sights.watchers.is_empty() && sights.by_viewer.is_empty());
 }
 
 #[test]
@@ -125,6 +126,23 @@ fn who_is_busy_is_told_later_and_rounds_are_bounded() {
     for _ in 0..3 {
         assert!(sights.take_due(4, |_| false, |user_id| Some(shown(user_id, 1))).len() <= 4);
     }
+    assert!(!sights.has_due());
+}
+
+#[test]
+fn whoever_looks_to_and_fro_waits_once() {
+    let mut sights = Sights::default();
+    let users: Vec<UserId> = (0..10).map(user).collect();
+    for _ in 0..100 {
+        sights.watch(ORIGIN, viewer(), &users).unwrap();
+        judge_all(&mut sights, true);
+        sights.unwatch(ORIGIN, &users);
+    }
+    assert_eq!((sights.due.len(), sights.unjudged.len()), (1, 0));
+    assert_eq!(told(&mut sights, Some(1)), []);
+    sights.watch(ORIGIN, viewer(), &users).unwrap();
+    judge_all(&mut sights, true);
+    assert_eq!(told(&mut sights, Some(1)).len(), 10);
     assert!(!sights.has_due());
 }
 
