@@ -15,7 +15,7 @@ use entrenous_checker::{LogEntry, MemberChange, Report, What, check};
 use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
     Entry,
-    entry::{ConversationKind, EntryKind, MemberContent},
+    entry::{ConversationKind, EntryKind, MemberContent, MessageType},
 };
 use entrenous_system_tests::Person;
 use entrenous_test_support::Proxy;
@@ -186,7 +186,14 @@ fn log_entry(entry: &Entry) -> LogEntry {
         let content: MemberContent = serde_json::from_str(entry.content.as_ref().unwrap().get()).unwrap();
         MemberChange { user: content.user_id, is_member: content.change.leaves_a_member() }
     });
-    LogEntry { seq: entry.seq, id: entry.id, sender: entry.sender_id, member }
+    let is_message = entry.kind == EntryKind::Message && entry.message_type != Some(MessageType::Control);
+    LogEntry {
+        seq: entry.seq,
+        id: entry.id,
+        sender: entry.sender_id,
+        member,
+        is_countable: is_message && !entry.deleted,
+    }
 }
 
 /// Keeps the history for whoever looks for the fault.

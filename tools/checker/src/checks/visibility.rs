@@ -18,7 +18,7 @@ pub(super) fn check(found: &mut Findings<'_>) {
             What::ReadLog { user, conversation, entries } => {
                 if let Some(entry) = entries.iter().find(|entry| !index.is_visible(*conversation, *user, entry.seq)) {
                     let summary = format!("{user} read seq {} without being a member then", entry.seq);
-                    found.add(Check::Visibility, *conversation, summary, &[]);
+                    found.add_read(Check::Visibility, *conversation, summary, (&[at], &[entry.seq]));
                 }
             }
             _ => {}
