@@ -17,8 +17,10 @@ enum Place {
     Syncing { after: Option<u64>, first: Option<u64>, since: At },
     /// The next entry must follow `after`; where that is not known, any may come.
     Live { after: Option<u64>, since: At },
-    /// Nothing may come.
+    /// Nothing may come until another `sync`.
     Paused { since: At },
+    /// The user was removed: nothing may come.
+    Left { since: At },
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Stream {
             What::SawAck { conversation, seq, id, .. } => self.take_ack(found, at, *conversation, (*seq, *id)),
             What::Joined { conversation, seq, .. } => self.join(at, *conversation, *seq),
             What::Left { conversation, .. } => {
-                self.places.insert(*conversation, Place::Paused { since: at });
+                self.places.insert(*conversation, Place::Left { since: at });
             }
             What::Settled { .. } => self.check_tails(found, at),
             _ => {}
@@ -73,7 +75,11 @@ impl Stream {
 
     fn begin_sync(&mut self, at: At, cursors: &BTreeMap<ConversationId, u64>, from_start: bool) {
         let after = from_start.then_some(0);
-        self.places.retain(|_, place| matches!(place, Place::Live { .. }));
+        self.places.retain(|_, place| !matches!(place, Place::Left { .. }));
+        // What an earlier `sync` left paused, or did not end, is replayed by this one, also without a cursor.
+        for place in self.places.values_mut().filter(|place| !matches!(place, Place::Live { .. })) {
+            *place = Place::Syncing { after, first: None, since: at };
+        }
         if !matches!(self.others, Some(Place::Live { .. })) {
             self.others = Some(Place::Syncing { after, first: None, since: at });
         }
@@ -139,10 +145,10 @@ impl Stream {
                 found.add(Check::LiveStream, conversation, format!("seq {seq} came before any sync"), &[at]);
                 Place::Live { after: Some(seq), since: at }
             }
-            Some(Place::Paused { since }) => {
+            Some(place @ (Place::Paused { since } | Place::Left { since })) => {
                 let summary = format!("seq {seq} came while the conversation was paused");
                 found.add(Check::LiveStream, conversation, summary, &[since, at]);
-                Place::Paused { since }
+                place
             }
             Some(Place::Syncing { after, first, since }) => {
                 // Who joined again reads from there on, whatever the cursor says.

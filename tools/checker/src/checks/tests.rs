@@ -450,3 +450,15 @@ fn every_check_has_a_history_above_that_violates_it() {
         assert!(tests.contains(&expectation), "{check:?}");
     }
 }
+
+#[test]
+fn what_a_sync_left_paused_the_next_one_replays() {
+    let mut story = Story::new();
+    story.sync(1, 0).sent(Some(1), 2, 2).saw_ack(1, 2);
+    let paused = Synced { conversation: conversation(), starts_at: 1, last_seq: 2, sent_up_to: 0, has_more: true };
+    story.tell(What::SyncEnded { connection: 1, conversations: vec![paused] });
+    story.tell(What::SyncBegan { connection: 1, cursors: BTreeMap::new(), from_start: true });
+    story.sent(Some(1), 3, 3).saw_ack(1, 3).saw(1, [1, 2, 3]).synced(1, Some((1, 3, 3))).saw(1, [4]);
+    story.read(BOB, log(4));
+    assert_eq!(story.found(), []);
+}
