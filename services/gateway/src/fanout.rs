@@ -334,11 +334,15 @@ impl Fanout {
         }
     }
 
-    /// A user is a member from `joined_seq` on: their connections have the conversation live from there.
+    /// A user is a member from `joined_seq` on: their connections that have synced have the conversation live from there.
     pub(crate) fn join(&mut self, user: UserId, conversation: ConversationId, joined_seq: u64) {
         for connection in self.connections_of(user).to_vec() {
-            let is_new = connection.has_synced.get() && !connection.knows(conversation);
-            if !is_new {
+            if !connection.has_synced.get() {
+                // What is new to it and what is not, only its `sync` can tell.
+                connection.is_outdated.set(true);
+                continue;
+            }
+            if connection.knows(conversation) {
                 continue;
             }
             let feed = self.open(conversation, joined_seq.saturating_sub(1));
