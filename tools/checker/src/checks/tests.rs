@@ -462,3 +462,19 @@ fn what_a_sync_left_paused_the_next_one_replays() {
     story.read(BOB, log(4));
     assert_eq!(story.found(), []);
 }
+
+#[test]
+fn an_error_that_was_lost_with_the_connection_ends_the_promise_of_order() {
+    for (is_repeated, is_good) in [(true, true), (false, false)] {
+        let mut story = Story::new();
+        let (first, second) = (story.sending(Some(1), 2), story.sending(Some(1), 1));
+        for operation in [first, second] {
+            story.tell(What::Indeterminate { operation, reason: "closed".into(), is_answer: false });
+        }
+        if is_repeated {
+            story.sent(None, 2, 2);
+        }
+        story.read(ALICE, log(2));
+        assert_eq!(story.found().is_empty(), is_good, "{is_repeated}");
+    }
+}

@@ -36,9 +36,11 @@ fn check_entry(found: &mut Findings<'_>, at: At, user: UserId, conversation: Con
         let mut before = log.entries.range(..seq).rev();
         before.find(|(_, (entry, _))| entry.member.is_some_and(|change| change.user == user))
     });
-    let summary = match change {
-        Some((removal, _)) => format!("{summary}; the change stands at seq {removal}"),
-        None => summary,
-    };
-    found.add(Check::Visibility, conversation, summary, &[at]);
+    match change {
+        Some((removal, (_, read))) => {
+            let summary = format!("{summary}; the change stands at seq {removal}");
+            found.add_read(Check::Visibility, conversation, summary, (&[at, *read], &[*removal]));
+        }
+        None => found.add(Check::Visibility, conversation, summary, &[at]),
+    }
 }
