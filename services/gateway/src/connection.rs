@@ -214,6 +214,11 @@ impl Connection {
         !self.pending.borrow().is_empty()
     }
 
+    /// Whether acks wait for their places.
+    pub(crate) fn holds_acks(&self) -> bool {
+        self.pending.borrow().values().any(|pending| pending.stored.is_some())
+    }
+
     /// A conversation is no longer live: acks that waited for their place go out at once.
     pub(crate) fn release_acks(&self, conversation_id: ConversationId) {
         let mut released: Vec<(EntryId, Stored)> = Vec::new();

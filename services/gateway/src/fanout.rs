@@ -170,13 +170,16 @@ impl Fanout {
     }
 
     /// Whether some connection may wait for the ack of an entry of this origin. One that was rebuilt from the log has lost
-    /// its origin (0).
+    /// its origin (0). One of another origin has been repeated where an ack waits for its place already.
     fn may_await_ack(&self, conversation: ConversationId, origin: u64) -> bool {
-        if origin != 0 {
-            return self.origins.get(&origin).is_some_and(|connection| connection.has_pending());
+        if self.origins.get(&origin).is_some_and(|connection| connection.has_pending()) {
+            return true;
         }
-        let feed = self.feeds.get(&conversation);
-        feed.is_some_and(|feed| feed.live.iter().any(|live| live.connection.has_pending()))
+        let awaits = |live: &LiveEntry| match origin {
+            0 => live.connection.has_pending(),
+            _ => live.connection.holds_acks(),
+        };
+        self.feeds.get(&conversation).is_some_and(|feed| feed.live.iter().any(awaits))
     }
 
     /// Somebody is typing, or no longer: told to the others that have the conversation live and may know, where nothing else

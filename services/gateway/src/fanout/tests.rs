@@ -269,3 +269,16 @@ fn a_connection_whose_first_sync_is_under_way_is_joined_to_nothing() {
     assert!(alice.is_outdated.get() && !alice.knows(conversation()));
     assert_eq!(sent(&alice), []);
 }
+
+#[test]
+fn a_repeat_is_acknowledged_also_where_the_first_connections_entry_comes_after_the_answer() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 3, true);
+    alice.note_send(entry_id(4).into(), conversation());
+    fanout.on_stored(&alice, conversation(), entry_id(4).into(), Stored { is_repeat: true, ..stored(4) });
+    // Of a connection that is gone, or another gateway's.
+    fanout.on_live_entry(&live(4, 99, None));
+    assert!(!alice.has_pending());
+    assert_eq!(sent(&alice), [("ack".to_owned(), 4)]);
+}
