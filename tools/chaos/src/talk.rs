@@ -110,13 +110,17 @@ impl Talk {
     /// When that takes too long, or a log cannot be read; the history tells more.
     pub async fn finish(&mut self) -> anyhow::Result<()> {
         self.world.enter(Phase::Finishing);
-        wait_finished(&self.world).await?;
-        wait_quiet(&self.world).await?;
+        let mut waited = wait_finished(&self.world).await;
+        if waited.is_ok() {
+            waited = wait_quiet(&self.world).await;
+        }
         self.world.enter(Phase::Done);
         while let Some(ended) = self.people.join_next().await {
             ended.context("somebody gave up")?;
         }
-        logs::read(&self.world).await
+        // What became of the rest can be told all the same.
+        logs::read(&self.world).await?;
+        waited
     }
 }
 
