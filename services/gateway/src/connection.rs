@@ -73,8 +73,10 @@ pub(crate) struct Connection {
     pub(crate) sync_requested: Notify,
     pub(crate) device_queue: QueuePosition,
     pub(crate) device_lane: DeviceLane,
-    /// A first `sync` came: from here on the connection takes part in what is live.
+    /// A first `sync` has read what there is: from here on the connection takes part in what is live.
     pub(crate) has_synced: Cell<bool>,
+    /// Before that a change of memberships was heard of, which that `sync` may have read too early to know.
+    pub(crate) is_outdated: Cell<bool>,
     /// XOR over the live conversations, as docs/protocol.md, section 3, defines it.
     pub(crate) digest: Cell<u64>,
     /// What `draining` is to say, where it came before the greeting.
@@ -109,6 +111,7 @@ impl Connection {
             device_queue: QueuePosition::default(),
             device_lane: DeviceLane::default(),
             has_synced: Cell::new(false),
+            is_outdated: Cell::new(false),
             digest: Cell::new(0),
             reconnect_after_ms: Cell::new(None),
             membership_version: Cell::new(0),
@@ -209,6 +212,11 @@ impl Connection {
 
     pub(crate) fn has_pending(&self) -> bool {
         !self.pending.borrow().is_empty()
+    }
+
+    /// Whether acks wait for their places.
+    pub(crate) fn holds_acks(&self) -> bool {
+        self.pending.borrow().values().any(|pending| pending.stored.is_some())
     }
 
     /// A conversation is no longer live: acks that waited for their place go out at once.

@@ -170,13 +170,16 @@ impl Fanout {
     }
 
     /// Whether some connection may wait for the ack of an entry of this origin. One that was rebuilt from the log has lost
-    /// its origin (0).
+    /// its origin (0). One of another origin has been repeated where an ack waits for its place already.
     fn may_await_ack(&self, conversation: ConversationId, origin: u64) -> bool {
-        if origin != 0 {
-            return self.origins.get(&origin).is_some_and(|connection| connection.has_pending());
+        if self.origins.get(&origin).is_some_and(|connection| connection.has_pending()) {
+            return true;
         }
-        let feed = self.feeds.get(&conversation);
-        feed.is_some_and(|feed| feed.live.iter().any(|live| live.connection.has_pending()))
+        let awaits = |live: &LiveEntry| match origin {
+            0 => live.connection.has_pending(),
+            _ => live.connection.holds_acks(),
+        };
+        self.feeds.get(&conversation).is_some_and(|feed| feed.live.iter().any(awaits))
     }
 
     /// Somebody is typing, or no longer: told to the others that have the conversation live and may know, where nothing else
@@ -334,11 +337,15 @@ impl Fanout {
         }
     }
 
-    /// A user is a member from `joined_seq` on: their connections have the conversation live from there.
+    /// A user is a member from `joined_seq` on: their connections that have synced have the conversation live from there.
     pub(crate) fn join(&mut self, user: UserId, conversation: ConversationId, joined_seq: u64) {
         for connection in self.connections_of(user).to_vec() {
-            let is_new = connection.has_synced.get() && !connection.knows(conversation);
-            if !is_new {
+            if !connection.has_synced.get() {
+                // What is new to it and what is not, only its `sync` can tell.
+                connection.is_outdated.set(true);
+                continue;
+            }
+            if connection.knows(conversation) {
                 continue;
             }
             let feed = self.open(conversation, joined_seq.saturating_sub(1));

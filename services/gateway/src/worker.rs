@@ -356,8 +356,13 @@ impl Worker {
             let mut behind = AHashMap::new();
             for (connection, check) in connections.iter().zip(checks) {
                 connection.note_connection_no(check.connection_no, false);
-                if connection.has_synced.get() && connection.membership_version.get() != check.membership_version {
+                if connection.membership_version.get() == check.membership_version {
+                    continue;
+                }
+                if connection.has_synced.get() {
                     behind.insert(connection.user_id, connection.device());
+                } else {
+                    connection.is_outdated.set(true);
                 }
             }
             let reads = behind.values().map(|device| self.read_memberships(*device));

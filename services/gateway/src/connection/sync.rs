@@ -76,7 +76,6 @@ pub(crate) async fn run(worker: &Worker, connection: &Rc<Connection>) -> CloseCo
 }
 
 async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<EntryId>, sync: SyncRequest) {
-    let is_first = !connection.has_synced.replace(true);
     let (memberships, cursors) = match read_positions(worker, connection, &sync).await {
         Ok(read) => read,
         Err(failure) => {
@@ -84,6 +83,7 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
             return;
         }
     };
+    let is_first = !connection.has_synced.replace(true);
     tell_left(worker, connection, &memberships, is_first, &sync);
     let budget = Budget {
         entries: SYNC_ENTRIES_MAX,
@@ -100,7 +100,22 @@ async fn sync_client(worker: &Worker, connection: &Rc<Connection>, id: Option<En
     connection.send(frame::sync_complete(id, &listed, queue));
 }
 
+/// Reads again where a change was heard of meanwhile: what was read may be from before it.
 async fn read_positions(
+    worker: &Worker,
+    connection: &Rc<Connection>,
+    sync: &SyncRequest,
+) -> Result<(Memberships, Cursors), Failure> {
+    loop {
+        connection.is_outdated.set(false);
+        let positions = read_positions_once(worker, connection, sync).await?;
+        if !connection.is_outdated.get() {
+            return Ok(positions);
+        }
+    }
+}
+
+async fn read_positions_once(
     worker: &Worker,
     connection: &Rc<Connection>,
     sync: &SyncRequest,

@@ -6,7 +6,7 @@ use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, UserId};
 use entrenous_protocol::{
     entry::{MemberChange, MemberContent},
     live::{FLAG_MEMBER, LiveKind, LiveMessage, Preamble},
-    rpc::store::{LogEntry, Stored},
+    rpc::store::{LogEntry, Membership, Memberships, Stored},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -244,4 +244,41 @@ proptest! {
         }
         prop_assert_eq!(sent(&alice), messages(1..=head));
     }
+}
+
+#[test]
+fn a_connection_whose_first_sync_is_under_way_is_joined_to_nothing() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    alice.has_synced.set(false);
+    // A notice that is told again, and what is read after an interruption: both also of conversations that the client has
+    // long had.
+    fanout.join(user(1), conversation(), 1);
+    assert!(alice.is_outdated.replace(false) && !alice.knows(conversation()));
+    let membership = Membership {
+        conversation_id: conversation(),
+        kind: entrenous_protocol::entry::ConversationKind::Group,
+        readable_from: 1,
+        first_seq: 1,
+        last_seq: 9,
+        device_start_seq: 0,
+        has_mention: false,
+    };
+    let memberships = Memberships { conversations: vec![membership], left: Vec::new(), membership_version: 2 };
+    fanout.on_memberships(user(1), &memberships);
+    assert!(alice.is_outdated.get() && !alice.knows(conversation()));
+    assert_eq!(sent(&alice), []);
+}
+
+#[test]
+fn a_repeat_is_acknowledged_also_where_the_first_connections_entry_comes_after_the_answer() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.go_live(&alice, conversation(), 3, true);
+    alice.note_send(entry_id(4).into(), conversation());
+    fanout.on_stored(&alice, conversation(), entry_id(4).into(), Stored { is_repeat: true, ..stored(4) });
+    // Of a connection that is gone, or another gateway's.
+    fanout.on_live_entry(&live(4, 99, None));
+    assert!(!alice.has_pending());
+    assert_eq!(sent(&alice), [("ack".to_owned(), 4)]);
 }
