@@ -131,7 +131,13 @@ impl Talker {
         if self.habit.is_talking {
             self.talk(connection, number).await;
         } else if self.world.is_in(Phase::Talking) && self.rng.random_bool(0.05) {
-            tokio::time::sleep(between(&mut self.rng, 500..NAP_MAX_MS)).await;
+            let nap = between(&mut self.rng, 500..NAP_MAX_MS);
+            let mut phase = self.world.phase();
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                // Who sleeps reads nothing: all must be awake when it is looked whether everything has come.
+                _ = phase.wait_for(|phase| *phase != Phase::Talking) => {}
+            }
         }
     }
 
