@@ -6,7 +6,7 @@ export PORT ?= 8080
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format generate docs bench clean
+.PHONY: help setup run test chaos check format generate docs bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ run: ## Run everything on this machine (PORT=8080, ARGS="--split --gateways 2")
 
 test: setup ## Run all tests, on a real PostgreSQL and nats-server that they start themselves
 	@scripts/run-tests
+
+# Not a release: what the code itself asserts is a promise too.
+chaos: setup ## Harm a whole system while clients talk, and check every promise (ARGS="--seed 7 --seconds 300")
+	cargo build --locked --workspace --bins
+	@exec "$(CARGO_TARGET_DIR)/debug/entrenous-chaos" $(ARGS)
 
 check: setup ## Format, lints, documentation, migrations, generated files
 	@scripts/check

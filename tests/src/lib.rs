@@ -5,9 +5,6 @@
 //! belong to the test that started them: when they are dropped, also by a panic, everything is gone.
 
 mod cluster;
-mod people;
-mod system;
 
 pub use cluster::{Cluster, Node};
-pub use people::{PASSWORD, Person};
-pub use system::{Paused, Shape, System, program};
+pub use entrenous_chaos::{PASSWORD, Paused, Person, Shape, System, program};

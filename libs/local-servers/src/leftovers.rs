@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// The processes that have `directory` as their working directory, as every process of a PostgreSQL cluster has.
 ///
 /// None where there is no `/proc`.
-pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
+pub fn working_in(directory: &Path) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

@@ -19,7 +19,7 @@ mod tools;
 mod user;
 
 pub use error::ServerError;
-pub use leftovers::stop_leftover;
+pub use leftovers::{stop_leftover, working_in};
 pub use nats::{Account, Nats, NatsSpec, NatsUser, Password, SyncInterval, deployment_config};
 pub use postgres::{Durability, Postgres, PostgresLogin, PostgresSpec};
 pub use process::{Output, Process, ProcessSpec, Signal};

@@ -1,6 +1,6 @@
 //! A line between two parts that can be cut.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -18,6 +18,8 @@ struct Line {
     upstream: SocketAddr,
     is_frozen: bool,
     is_refusing: bool,
+    /// How long each piece takes more.
+    delay: Duration,
     /// How often it was cut: connections of before are broken.
     cuts: u64,
 }
@@ -38,7 +40,13 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a proxy")?;
         let addr = listener.local_addr()?;
-        let line = Arc::new(watch::Sender::new(Line { upstream, is_frozen: false, is_refusing: false, cuts: 0 }));
+        let line = Arc::new(watch::Sender::new(Line {
+            upstream,
+            is_frozen: false,
+            is_refusing: false,
+            delay: Duration::ZERO,
+            cuts: 0,
+        }));
         let task = tokio::spawn(accept(listener, Arc::clone(&line)));
         Ok(Self { addr, line, task })
     }
@@ -63,9 +71,15 @@ impl Proxy {
         self.line.send_modify(|line| line.is_frozen = true);
     }
 
+    /// Each piece takes longer by this, in both directions; those behind it wait. [`Proxy::heal`] ends it.
+    pub fn delay(&self, delay: Duration) {
+        self.line.send_modify(|line| line.delay = delay);
+    }
+
     /// Lets everything pass again. What was frozen arrives late.
     pub fn heal(&self) {
-        self.line.send_modify(|line| *line = Line { is_frozen: false, is_refusing: false, ..*line });
+        self.line
+            .send_modify(|line| *line = Line { is_frozen: false, is_refusing: false, delay: Duration::ZERO, ..*line });
     }
 
     /// New connections go to this server; those that stand stay where they are.
@@ -116,6 +130,10 @@ async fn forward(
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { return Ok(()) };
         if line.wait_for(|line| !line.is_frozen).await.is_err() {
             return Ok(());
+        }
+        let delay = line.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         to.write_all(read).await?;
     }

@@ -4,6 +4,7 @@ mod live;
 mod logs;
 mod messages;
 mod order;
+mod unread;
 mod visibility;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ pub fn check(history: &History) -> Report {
     order::check_real_time(&mut found);
     visibility::check(&mut found);
     live::check(&mut found);
+    unread::check(&mut found);
+    check_answers(&mut found);
     let violations = found.violations;
     Report { counts: count(&index), violations }
 }
@@ -39,8 +42,23 @@ struct Findings<'a> {
 
 impl Findings<'_> {
     fn add(&mut self, check: Check, conversation: ConversationId, summary: String, ats: &[At]) {
-        let events = self.index.copy(ats);
+        self.add_read(check, conversation, summary, (ats, &[]));
+    }
+
+    /// The same where logs that were read show it: at these seqs.
+    fn add_read(&mut self, check: Check, conversation: ConversationId, summary: String, (ats, seqs): (&[At], &[u64])) {
+        let events = self.index.copy(ats, seqs);
         self.violations.push(Violation { check, conversation: Some(conversation), summary, events });
+    }
+}
+
+/// No answer was one that the protocol does not know.
+fn check_answers(found: &mut Findings<'_>) {
+    for (at, event) in found.index.events.iter().enumerate() {
+        if let What::Unexpected { summary } = &event.what {
+            let (summary, events) = (summary.clone(), found.index.copy(&[at], &[]));
+            found.violations.push(Violation { check: Check::Answers, conversation: None, summary, events });
+        }
     }
 }
 
@@ -62,6 +80,7 @@ fn count(index: &Index<'_>) -> Counts {
             What::Saw { .. } => counts.seen += 1,
             What::Settled { .. } => counts.settled += 1,
             What::Fault { .. } => counts.faults += 1,
+            What::ReadUnread { .. } => counts.unread_read += 1,
             What::ReadLog { conversation, entries, .. } => {
                 counts.logs_read += 1;
                 let of_members = entries.iter().filter(|entry| entry.member.is_some() && entry.seq > 1);

@@ -36,6 +36,13 @@ pub enum What {
         /// Its first members.
         members: Vec<UserId>,
     },
+    /// Somebody wants to say something: from here on they wait for its `ack`.
+    Said {
+        /// Where.
+        conversation: ConversationId,
+        /// The message's id.
+        id: EntryId,
+    },
     /// A client is about to send a message, for the first time or again.
     Sending {
         /// This attempt.
@@ -156,6 +163,53 @@ pub enum What {
         /// All entries that came.
         entries: Vec<LogEntry>,
     },
+    /// A client is about to say that everything up to a seq, which the log has reached, is read.
+    Reading {
+        /// Who.
+        user: UserId,
+        /// Where.
+        conversation: ConversationId,
+        /// Up to where.
+        seq: u64,
+    },
+    /// The server has answered by REST that it is noted.
+    HasRead {
+        /// Who.
+        user: UserId,
+        /// Where.
+        conversation: ConversationId,
+        /// Up to where.
+        seq: u64,
+    },
+    /// What a member was told of what they have not read, when everything had come and nobody did anything.
+    ReadUnread {
+        /// Who.
+        user: UserId,
+        /// Which.
+        conversation: ConversationId,
+        /// The last seq that counts as read.
+        read_seq: u64,
+        /// How many messages of others are not.
+        unread_count: u64,
+        /// Which.
+        seqs: Vec<u64>,
+    },
+    /// Something else was tried.
+    Tried {
+        /// What.
+        action: String,
+        /// Who.
+        user: UserId,
+        /// Where; none where that is not known.
+        conversation: Option<ConversationId>,
+        /// `done`, the code of a refusal, or `unknown`.
+        outcome: String,
+    },
+    /// The server did what the protocol does not allow.
+    Unexpected {
+        /// What, in a sentence.
+        summary: String,
+    },
     /// Something was done to the servers.
     Fault {
         /// What.
@@ -186,6 +240,9 @@ pub struct LogEntry {
     /// What it changes about the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberChange>,
+    /// Whether it counts as unread for others: a message, not deleted, and not `control`.
+    #[serde(default)]
+    pub is_countable: bool,
 }
 
 /// Somebody is a member from an entry on, or up to it.

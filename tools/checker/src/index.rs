@@ -6,6 +6,9 @@ use entrenous_model::{ConversationId, EntryId, UserId};
 
 use crate::{ConnectionNumber, Event, History, LogEntry, OperationNumber, What};
 
+/// What was done to the servers last before a violation is shown with it.
+const FAULTS_SHOWN: usize = 2;
+
 /// A position in the history.
 pub(crate) type At = usize;
 
@@ -79,6 +82,7 @@ pub(crate) struct Index<'a> {
     pub(crate) logs: BTreeMap<ConversationId, Log>,
     memberships: BTreeMap<ConversationId, BTreeMap<UserId, Vec<Interval>>>,
     pub(crate) users: BTreeMap<ConnectionNumber, UserId>,
+    faults: Vec<At>,
 }
 
 impl<'a> Index<'a> {
@@ -90,6 +94,7 @@ impl<'a> Index<'a> {
             logs: BTreeMap::new(),
             memberships: BTreeMap::new(),
             users: BTreeMap::new(),
+            faults: Vec::new(),
         };
         for (at, event) in history.events.iter().enumerate() {
             index.add(at, &event.what);
@@ -117,7 +122,9 @@ impl<'a> Index<'a> {
                 self.users.insert(*connection, *user);
             }
             What::ReadLog { conversation, entries, .. } => self.add_log(at, *conversation, entries),
-            What::Disconnected { .. }
+            What::Fault { .. } => self.faults.push(at),
+            What::Said { .. }
+            | What::Disconnected { .. }
             | What::SyncBegan { .. }
             | What::SyncEnded { .. }
             | What::Saw { .. }
@@ -125,7 +132,11 @@ impl<'a> Index<'a> {
             | What::Joined { .. }
             | What::Left { .. }
             | What::Settled { .. }
-            | What::Fault { .. } => {}
+            | What::Reading { .. }
+            | What::HasRead { .. }
+            | What::ReadUnread { .. }
+            | What::Tried { .. }
+            | What::Unexpected { .. } => {}
         }
     }
 
@@ -220,9 +231,20 @@ impl<'a> Index<'a> {
         self.messages.get(&(conversation, id)).is_some_and(|attempts| attempts.len() > 1)
     }
 
-    /// Copies of events, in the order of the history, each once.
-    pub(crate) fn copy(&self, ats: &[At]) -> Vec<Event> {
-        let ats: BTreeSet<_> = ats.iter().copied().collect();
-        ats.into_iter().filter_map(|at| self.events.get(at).cloned()).collect()
+    /// Copies of events, in the order of the history, each once, and of what was done to the servers shortly before the
+    /// last of them. Of a log that was read only the entries beside these seqs.
+    pub(crate) fn copy(&self, ats: &[At], seqs: &[u64]) -> Vec<Event> {
+        let before = self.faults.partition_point(|fault| ats.iter().any(|at| fault < at));
+        let faults = self.faults.iter().take(before).rev().take(FAULTS_SHOWN);
+        let ats: BTreeSet<_> = ats.iter().chain(faults).copied().collect();
+        ats.into_iter().filter_map(|at| self.events.get(at)).map(|event| shorten(event, seqs)).collect()
     }
+}
+
+fn shorten(event: &Event, seqs: &[u64]) -> Event {
+    let mut event = event.clone();
+    if let What::ReadLog { entries, .. } = &mut event.what {
+        entries.retain(|entry| seqs.iter().any(|seq| entry.seq.abs_diff(*seq) <= 1));
+    }
+    event
 }

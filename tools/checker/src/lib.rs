@@ -11,12 +11,17 @@
 //! | 3 one order | [`Check::OneLog`], [`Check::SenderOrder`], [`Check::RealTimeOrder`] |
 //! | 4 no holes, no repeats live | [`Check::LiveStream`] |
 //! | 5 nothing after removal | [`Check::Visibility`] |
+//! | 6 every device | [`Check::LiveStream`] on each connection of each device, [`Check::Unread`] |
+//!
+//! [`Check::Answers`] is about all of them.
 
+mod availability;
 mod checks;
 mod history;
 mod index;
 mod report;
 
+pub use availability::{Availability, availability};
 pub use checks::check;
 pub use history::{
     ConnectionNumber, Event, History, HistoryError, LogEntry, MemberChange, OperationNumber, Recorder, Synced, What,

@@ -32,6 +32,26 @@ pub enum Check {
     Visibility,
     /// A live conversation comes without holes or repeats, and whole, from where its `sync` began.
     LiveStream,
+    /// Read cursors and unread counts are what the logs and the receipts make of them.
+    Unread,
+    /// No answer is one that the protocol does not allow.
+    Answers,
+}
+
+impl Check {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Acknowledged,
+        Self::RefusedNotStored,
+        Self::OneLog,
+        Self::SenderOrder,
+        Self::RealTimeOrder,
+        Self::NoIdTwice,
+        Self::Visibility,
+        Self::LiveStream,
+        Self::Unread,
+        Self::Answers,
+    ];
 }
 
 /// A property that does not hold.
@@ -72,6 +92,8 @@ pub struct Counts {
     pub logs_read: usize,
     /// Entries of all conversations.
     pub entries: usize,
+    /// Unread counts read.
+    pub unread_read: usize,
     /// Changes of members after conversations began.
     pub member_changes: usize,
     /// Things done to the servers.
@@ -114,12 +136,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} entries in {} logs read, {} seen on {} connections ({} settled), {} member changes, {} faults",
+            "{} entries in {} logs read, {} seen on {} connections ({} settled), {} unread counts, {} member changes, {} faults",
             counts.entries,
             counts.logs_read,
             counts.seen,
             counts.connections,
             counts.settled,
+            counts.unread_read,
             counts.member_changes,
             counts.faults
         )?;

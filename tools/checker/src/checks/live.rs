@@ -13,12 +13,15 @@ use crate::{Check, ConnectionNumber, Synced, What, index::At};
 /// Where a connection stands in a conversation.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// Being replayed; `after` is the cursor or what was sent last, `first` what was sent first.
-    Syncing { after: Option<u64>, first: Option<u64>, since: At },
+    /// Being replayed; `after` is the cursor or what was sent last, `first` what was sent first. Where it was live when the
+    /// `sync` began, what is live may still be on its way: then the replay begins again, once, behind the cursor `again`.
+    Syncing { after: Option<u64>, first: Option<u64>, since: At, again: Option<u64> },
     /// The next entry must follow `after`; where that is not known, any may come.
     Live { after: Option<u64>, since: At },
-    /// Nothing may come.
+    /// Nothing may come until another `sync`.
     Paused { since: At },
+    /// The user was removed: nothing may come.
+    Left { since: At },
 }
 
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl Stream {
             What::SawAck { conversation, seq, id, .. } => self.take_ack(found, at, *conversation, (*seq, *id)),
             What::Joined { conversation, seq, .. } => self.join(at, *conversation, *seq),
             What::Left { conversation, .. } => {
-                self.places.insert(*conversation, Place::Paused { since: at });
+                self.places.insert(*conversation, Place::Left { since: at });
             }
             What::Settled { .. } => self.check_tails(found, at),
             _ => {}
@@ -73,12 +76,18 @@ impl Stream {
 
     fn begin_sync(&mut self, at: At, cursors: &BTreeMap<ConversationId, u64>, from_start: bool) {
         let after = from_start.then_some(0);
-        self.places.retain(|_, place| matches!(place, Place::Live { .. }));
+        self.places.retain(|_, place| !matches!(place, Place::Left { .. }));
+        // What an earlier `sync` left paused, or did not end, is replayed by this one, also without a cursor.
+        for place in self.places.values_mut().filter(|place| !matches!(place, Place::Live { .. })) {
+            *place = Place::Syncing { after, first: None, since: at, again: None };
+        }
         if !matches!(self.others, Some(Place::Live { .. })) {
-            self.others = Some(Place::Syncing { after, first: None, since: at });
+            self.others = Some(Place::Syncing { after, first: None, since: at, again: None });
         }
         for (conversation, cursor) in cursors {
-            self.places.insert(*conversation, Place::Syncing { after: Some(*cursor), first: None, since: at });
+            let is_live = matches!(self.place(*conversation), Some(Place::Live { .. }));
+            let again = is_live.then_some(*cursor);
+            self.places.insert(*conversation, Place::Syncing { after: Some(*cursor), first: None, since: at, again });
         }
     }
 
@@ -88,7 +97,7 @@ impl Stream {
             self.end_listed(found, at, synced);
         }
         for (conversation, place) in &mut self.places {
-            if let Place::Syncing { after, first, since } = *place {
+            if let Place::Syncing { after, first, since, .. } = *place {
                 if let Some(first) = first {
                     let summary = format!("seqs from {first} were sent and sync_complete does not list them");
                     found.add(Check::LiveStream, *conversation, summary, &[since, at]);
@@ -103,7 +112,7 @@ impl Stream {
 
     fn end_listed(&mut self, found: &mut Findings<'_>, at: At, synced: &Synced) {
         let conversation = synced.conversation;
-        let Some(Place::Syncing { after, first, since }) = self.place(conversation) else {
+        let Some(Place::Syncing { after, first, since, .. }) = self.place(conversation) else {
             self.places.insert(conversation, Place::Live { after: Some(synced.sent_up_to), since: at });
             return;
         };
@@ -139,18 +148,24 @@ impl Stream {
                 found.add(Check::LiveStream, conversation, format!("seq {seq} came before any sync"), &[at]);
                 Place::Live { after: Some(seq), since: at }
             }
-            Some(Place::Paused { since }) => {
+            Some(place @ (Place::Paused { since } | Place::Left { since })) => {
                 let summary = format!("seq {seq} came while the conversation was paused");
                 found.add(Check::LiveStream, conversation, summary, &[since, at]);
-                Place::Paused { since }
+                place
             }
-            Some(Place::Syncing { after, first, since }) => {
+            Some(Place::Syncing { after, again: Some(cursor), .. })
+                if after.is_some_and(|after| seq <= after)
+                    && found.index.next_visible(conversation, self.user, cursor) == Some(seq) =>
+            {
+                Place::Syncing { after: Some(seq), first: Some(seq), since: at, again: None }
+            }
+            Some(Place::Syncing { after, first, since, again }) => {
                 // Who joined again reads from there on, whatever the cursor says.
                 let begins = first.is_none() && found.index.begins_at(conversation, self.user, seq);
                 if !begins || after.is_some_and(|after| seq <= after) {
                     self.check_next(found, conversation, (after, since), (seq, at));
                 }
-                Place::Syncing { after: Some(seq), first: first.or(Some(seq)), since: at }
+                Place::Syncing { after: Some(seq), first: first.or(Some(seq)), since: at, again }
             }
             Some(Place::Live { after, since }) => {
                 self.check_next(found, conversation, (after, since), (seq, at));

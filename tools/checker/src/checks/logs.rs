@@ -30,30 +30,26 @@ pub(super) fn check(found: &mut Findings<'_>) {
 }
 
 fn check_read(found: &mut Findings<'_>, at: At, user: UserId, conversation: ConversationId, entries: &[LogEntry]) {
-    let mut complain = |summary: String| {
-        found.violations.push(crate::Violation {
-            check: Check::OneLog,
-            conversation: Some(conversation),
-            summary,
-            // The whole log would not be a short piece of history.
-            events: Vec::new(),
-        });
+    let index = found.index;
+    let mut complain = |summary: String, ats: &[At], seqs: &[u64]| {
+        found.add_read(Check::OneLog, conversation, summary, (ats, seqs));
     };
     if let Some(pair) = entries.windows(2).find(|pair| matches!(pair, [one, next] if next.seq != one.seq + 1)) {
         let seqs: Vec<_> = pair.iter().map(|entry| entry.seq).collect();
-        complain(format!("the log that {user} read jumps between seqs {seqs:?} (event {at})"));
+        complain(format!("the log that {user} read jumps between seqs {seqs:?}"), &[at], &seqs);
     }
-    let index = found.index;
     if let Some(expected) = first_visible(index.intervals(conversation, user))
         && let Some(first) = entries.first().filter(|first| first.seq != expected)
     {
-        complain(format!("the log that {user} read begins at seq {}, not at {expected} (event {at})", first.seq));
+        let summary = format!("the log that {user} read begins at seq {}, not at {expected}", first.seq);
+        complain(summary, &[at], &[first.seq]);
     }
     let Some(log) = index.logs.get(&conversation) else { return };
     for entry in entries {
-        if let Some((first, _)) = log.entries.get(&entry.seq).filter(|(first, _)| first != entry) {
+        if let Some((first, first_at)) = log.entries.get(&entry.seq).filter(|(first, _)| first != entry) {
             let seq = entry.seq;
-            complain(format!("seq {seq} is {first:?} in one log and {entry:?} in the one that {user} read"));
+            let summary = format!("seq {seq} is {} in one log and {} in the one that {user} read", first.id, entry.id);
+            complain(summary, &[*first_at, at], &[seq]);
         }
     }
 }

@@ -58,7 +58,7 @@ fn check_later_reads(found: &mut Findings<'_>) {
                 let last = entries.last().map_or(0, |entry| entry.seq);
                 if last < *seq {
                     let summary = format!("{user} read the log up to seq {last} after seq {seq} had been acknowledged");
-                    found.add(Check::Acknowledged, *conversation, summary, &[*ack]);
+                    found.add_read(Check::Acknowledged, *conversation, summary, (&[*ack, at], &[last]));
                 }
             }
             _ => {}
@@ -100,7 +100,10 @@ pub(super) fn check_ids(found: &mut Findings<'_>) {
     let index = found.index;
     for (conversation, log) in &index.logs {
         for (id, seqs) in log.seqs.iter().filter(|(_, seqs)| seqs.len() > 1) {
-            found.add(Check::NoIdTwice, *conversation, format!("id {id} is in the log at {seqs:?}"), &[]);
+            let seqs: Vec<_> = seqs.iter().copied().collect();
+            let ats: Vec<_> = seqs.iter().filter_map(|seq| log.entries.get(seq)).map(|(_, at)| *at).collect();
+            let summary = format!("id {id} is in the log at {seqs:?}");
+            found.add_read(Check::NoIdTwice, *conversation, summary, (&ats, &seqs));
         }
     }
     let mut places: BTreeMap<(ConversationId, EntryId), (u64, At)> = BTreeMap::new();

@@ -15,7 +15,8 @@ type Newest = (u64, EntryId, At);
 
 /// A connection's messages keep the order in which it sent them, as long as none of them is answered with an error.
 ///
-/// A message counts where it was sent first; where it was repeated, its order was decided earlier.
+/// A message counts where it was sent first; where it was repeated, its order was decided earlier. One that got no answer and
+/// was repeated may have been answered with an error that was lost with the connection: it ends the promise as well.
 pub(super) fn check_senders(found: &mut Findings<'_>) {
     let index = found.index;
     let mut newest: BTreeMap<(ConnectionNumber, ConversationId), Newest> = BTreeMap::new();
@@ -25,7 +26,8 @@ pub(super) fn check_senders(found: &mut Findings<'_>) {
         };
         let Some(attempt) = index.attempts.get(&operation) else { continue };
         let key = (connection, conversation);
-        if attempt.is_error_answer() {
+        let is_open = attempt.acknowledged().is_none() && index.is_repeated(conversation, id);
+        if attempt.is_error_answer() || is_open {
             newest.remove(&key);
             continue;
         }

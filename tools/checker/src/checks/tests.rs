@@ -93,6 +93,20 @@ impl Story {
         self.tell(What::ReadLog { user: user(who), conversation: conversation(), entries })
     }
 
+    fn reads(&mut self, who: u128, seq: u64, is_answered: bool) -> &mut Self {
+        let (user, conversation) = (user(who), conversation());
+        self.tell(What::Reading { user, conversation, seq });
+        if is_answered {
+            self.tell(What::HasRead { user, conversation, seq });
+        }
+        self
+    }
+
+    fn told_unread(&mut self, who: u128, read_seq: u64, unread_count: u64, seqs: &[u64]) -> &mut Self {
+        let (user, conversation, seqs) = (user(who), conversation(), seqs.to_vec());
+        self.tell(What::ReadUnread { user, conversation, read_seq, unread_count, seqs })
+    }
+
     fn found(&self) -> Vec<Check> {
         let mut found: Vec<_> = check(&self.history).violations.iter().map(|violation| violation.check).collect();
         found.sort_unstable();
@@ -103,11 +117,11 @@ impl Story {
 
 /// The entry that message `seq` would be.
 fn entry(seq: u64) -> LogEntry {
-    LogEntry { seq, id: id(seq.into()), sender: user(ALICE), member: None }
+    LogEntry { seq, id: id(seq.into()), sender: user(ALICE), member: None, is_countable: true }
 }
 
 fn change(seq: u64, who: u128, is_member: bool) -> LogEntry {
-    LogEntry { member: Some(MemberChange { user: user(who), is_member }), ..entry(seq) }
+    LogEntry { member: Some(MemberChange { user: user(who), is_member }), is_countable: false, ..entry(seq) }
 }
 
 fn log(last: u64) -> impl Iterator<Item = LogEntry> {
@@ -318,6 +332,25 @@ fn acks_while_a_sync_replays_do_not_count() {
 }
 
 #[test]
+fn what_was_live_may_be_on_its_way_when_a_sync_begins_and_then_the_replay_begins_again_once() {
+    for (sent, is_good) in [
+        (vec![3, 4, 5], true),
+        (vec![3, 4, 3, 4, 5], true),
+        (vec![3, 4, 4, 5], false),
+        (vec![3, 4, 3, 4, 3, 4, 5], false),
+        (vec![3, 4, 2, 3, 4, 5], false),
+    ] {
+        let mut story = Story::new();
+        story.sync(2, 0).synced(2, None).saw(2, [1, 2]);
+        story.sync(2, 2).saw(2, sent.clone()).synced(2, Some((3, 5, 5))).saw(2, [6]).read(ALICE, log(6));
+        assert_eq!(story.found().is_empty(), is_good, "{sent:?}");
+    }
+    let mut story = Story::new();
+    story.sync(2, 2).saw(2, [3, 4, 3, 4, 5]).synced(2, Some((3, 5, 5))).read(ALICE, log(5));
+    assert_eq!(story.found(), [Check::LiveStream], "it was not live before");
+}
+
+#[test]
 fn a_sync_that_says_other_than_it_sent_is_found() {
     for (sent, said) in [
         (vec![1, 2], Some((2, 2, 2))),
@@ -365,4 +398,102 @@ fn a_conversation_of_which_nothing_came_is_found() {
     story.tell(What::SyncBegan { connection: 2, cursors: BTreeMap::new(), from_start: true });
     story.synced(2, None).tell(What::Settled { connection: 2 }).read(ALICE, log(1));
     assert_eq!(story.found(), [Check::LiveStream]);
+}
+
+#[test]
+fn unread_counts_that_are_not_what_the_log_says_are_found() {
+    let log = |last| log(last).map(|entry| if entry.seq == 3 { change(3, CAROL, true) } else { entry });
+    for (who, is_answered, told, is_good) in [
+        // Read up to 2; of Alice's 4 and 5 nothing is.
+        (BOB, true, (2, 2, vec![4, 5]), true),
+        (BOB, true, (0, 3, vec![2, 4, 5]), false),
+        (BOB, true, (2, 3, vec![4, 5]), false),
+        (BOB, true, (2, 2, vec![3, 4, 5]), false),
+        (BOB, true, (4, 1, vec![5]), false),
+        // Nobody knows whether the receipt was kept.
+        (BOB, false, (2, 2, vec![4, 5]), true),
+        (BOB, false, (0, 4, vec![1, 2, 4, 5]), true),
+        (BOB, false, (1, 3, vec![2, 4, 5]), false),
+        // Who sends has read, and who comes later begins there.
+        (ALICE, false, (5, 0, vec![]), true),
+        (ALICE, false, (2, 0, vec![]), false),
+        (CAROL, false, (2, 2, vec![4, 5]), true),
+        (CAROL, false, (0, 4, vec![1, 2, 4, 5]), false),
+    ] {
+        let mut story = Story::new();
+        if who != CAROL {
+            story.reads(who, 2, is_answered);
+        }
+        story.told_unread(who, told.0, told.1, &told.2).read(ALICE, log(5));
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Unread] };
+        assert_eq!(story.found(), expected, "{who} {is_answered} {told:?}");
+    }
+}
+
+#[test]
+fn a_read_cursor_that_goes_back_is_found() {
+    let mut story = Story::new();
+    story.reads(BOB, 2, false).told_unread(BOB, 2, 1, &[3]).told_unread(BOB, 0, 3, &[1, 2, 3]).read(ALICE, log(3));
+    assert_eq!(story.found(), [Check::Unread]);
+}
+
+#[test]
+fn an_answer_that_the_protocol_does_not_allow_is_found() {
+    let mut story = Story::new();
+    story.tell(What::Unexpected { summary: "sync was refused".to_owned() });
+    assert_eq!(story.found(), [Check::Answers]);
+}
+
+#[test]
+fn a_violation_is_shown_with_what_was_done_before_and_without_the_rest_of_the_log() {
+    let mut story = Story::new();
+    for number in 0..4 {
+        story.tell(What::Fault { name: format!("fault {number}") });
+    }
+    let gone = log(50).chain((52..=80).map(entry)).collect::<Vec<_>>();
+    story.read(ALICE, gone).tell(What::Fault { name: "later".to_owned() });
+    let report = check(&story.history);
+    let [violation] = report.violations.as_slice() else { panic!("{report}") };
+    let [first, second, read] = violation.events.as_slice() else { panic!("{report}") };
+    assert_eq!(first.what, What::Fault { name: "fault 2".to_owned() });
+    assert_eq!(second.what, What::Fault { name: "fault 3".to_owned() });
+    let What::ReadLog { entries, .. } = &read.what else { panic!("{report}") };
+    assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [49, 50, 52, 53]);
+}
+
+#[test]
+fn every_check_has_a_history_above_that_violates_it() {
+    let tests = include_str!("tests.rs");
+    for check in Check::ALL {
+        let expectation = format!("[Check::{check:?}]");
+        assert!(tests.contains(&expectation), "{check:?}");
+    }
+}
+
+#[test]
+fn what_a_sync_left_paused_the_next_one_replays() {
+    let mut story = Story::new();
+    story.sync(1, 0).sent(Some(1), 2, 2).saw_ack(1, 2);
+    let paused = Synced { conversation: conversation(), starts_at: 1, last_seq: 2, sent_up_to: 0, has_more: true };
+    story.tell(What::SyncEnded { connection: 1, conversations: vec![paused] });
+    story.tell(What::SyncBegan { connection: 1, cursors: BTreeMap::new(), from_start: true });
+    story.sent(Some(1), 3, 3).saw_ack(1, 3).saw(1, [1, 2, 3]).synced(1, Some((1, 3, 3))).saw(1, [4]);
+    story.read(BOB, log(4));
+    assert_eq!(story.found(), []);
+}
+
+#[test]
+fn an_error_that_was_lost_with_the_connection_ends_the_promise_of_order() {
+    for (is_repeated, is_good) in [(true, true), (false, false)] {
+        let mut story = Story::new();
+        let (first, second) = (story.sending(Some(1), 2), story.sending(Some(1), 1));
+        for operation in [first, second] {
+            story.tell(What::Indeterminate { operation, reason: "closed".into(), is_answer: false });
+        }
+        if is_repeated {
+            story.sent(None, 2, 2);
+        }
+        story.read(ALICE, log(2));
+        assert_eq!(story.found().is_empty(), is_good, "{is_repeated}");
+    }
 }

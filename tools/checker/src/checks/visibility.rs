@@ -18,7 +18,7 @@ pub(super) fn check(found: &mut Findings<'_>) {
             What::ReadLog { user, conversation, entries } => {
                 if let Some(entry) = entries.iter().find(|entry| !index.is_visible(*conversation, *user, entry.seq)) {
                     let summary = format!("{user} read seq {} without being a member then", entry.seq);
-                    found.add(Check::Visibility, *conversation, summary, &[]);
+                    found.add_read(Check::Visibility, *conversation, summary, (&[at], &[entry.seq]));
                 }
             }
             _ => {}
@@ -36,9 +36,11 @@ fn check_entry(found: &mut Findings<'_>, at: At, user: UserId, conversation: Con
         let mut before = log.entries.range(..seq).rev();
         before.find(|(_, (entry, _))| entry.member.is_some_and(|change| change.user == user))
     });
-    let summary = match change {
-        Some((removal, _)) => format!("{summary}; the change stands at seq {removal}"),
-        None => summary,
-    };
-    found.add(Check::Visibility, conversation, summary, &[at]);
+    match change {
+        Some((removal, (_, read))) => {
+            let summary = format!("{summary}; the change stands at seq {removal}");
+            found.add_read(Check::Visibility, conversation, summary, (&[at, *read], &[*removal]));
+        }
+        None => found.add(Check::Visibility, conversation, summary, &[at]),
+    }
 }

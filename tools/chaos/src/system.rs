@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use entrenous_client::Url;
-use entrenous_local_servers::{Output, Process, ProcessSpec, Signal, ports};
+use entrenous_local_servers::{Output, Process, ProcessSpec, Signal, ports, working_in};
 use rustix::process::Pid;
 use serde::Deserialize;
 
@@ -26,6 +26,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(40);
 const LAST_WORDS_BYTES: usize = 8_000;
 /// How often other ports are tried when another program was quicker.
 const START_ATTEMPTS: u32 = 3;
+
+/// The name of PostgreSQL's main process.
+const POSTGRESQL: &str = "postgresql";
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -173,6 +176,36 @@ impl System {
         Ok(pid.is_some_and(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()))
     }
 
+    /// Asks a process to end in order, with SIGTERM; false where it is not there at the moment.
+    ///
+    /// # Errors
+    /// When the list of processes cannot be read.
+    pub fn restart(&self, name: &str) -> anyhow::Result<bool> {
+        let pid = self.pid(name)?;
+        // PostgreSQL would wait for its clients; to it SIGINT means: now, in order.
+        let signal = match name {
+            POSTGRESQL => rustix::process::Signal::INT,
+            _ => rustix::process::Signal::TERM,
+        };
+        Ok(pid.is_some_and(|pid| rustix::process::kill_process(pid, signal).is_ok()))
+    }
+
+    /// Kills every process of the PostgreSQL cluster with SIGKILL at once: first none of them may go on, then all die.
+    /// False where none is there at the moment, or where the system does not tell (there is no `/proc`).
+    pub fn kill_database(&self) -> bool {
+        let pids: Vec<Pid> = working_in(&self.data.path().join("data/postgresql/data"))
+            .into_iter()
+            .filter_map(|pid| i32::try_from(pid).ok().and_then(Pid::from_raw))
+            .collect();
+        for signal in [rustix::process::Signal::STOP, rustix::process::Signal::KILL] {
+            for pid in &pids {
+                // One that has ended meanwhile needs nothing.
+                let _ = rustix::process::kill_process(*pid, signal);
+            }
+        }
+        !pids.is_empty()
+    }
+
     /// Stops a process with SIGSTOP until what this gives is dropped; none where it is not there at the moment.
     ///
     /// # Errors
@@ -207,9 +240,9 @@ impl System {
     ///
     /// # Errors
     /// When one is not back in time.
-    pub async fn wait_whole(&self, names: &[&str]) -> anyhow::Result<()> {
+    pub async fn wait_whole<N: AsRef<str> + fmt::Debug>(&self, names: &[N]) -> anyhow::Result<()> {
         let whole = async {
-            while !self.processes().is_ok_and(|there| names.iter().all(|name| there.contains_key(*name))) {
+            while !self.processes().is_ok_and(|there| names.iter().all(|name| there.contains_key(name.as_ref()))) {
                 tokio::time::sleep(POLL).await;
             }
         };
@@ -260,19 +293,19 @@ async fn is_ready(url: &Url) -> bool {
     reqwest::get(url.clone()).await.is_ok_and(|response| response.status().is_success())
 }
 
-/// The program, as the same build made it: beside the folder of the running test.
+/// The program, as the same build made it: beside this one, or beside the folder of the running test.
 ///
 /// # Errors
 /// When it is not built.
 pub fn program() -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe().context("cannot find the running test")?;
-    let program = test.parent().and_then(Path::parent).map(|folder| folder.join("entrenous")).unwrap_or_default();
-    anyhow::ensure!(
-        program.exists(),
-        "{} is not there: build the whole workspace first (make test, or cargo build -p entrenous)",
-        program.display()
-    );
-    Ok(program)
+    let this = std::env::current_exe().context("cannot find the running program")?;
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join("entrenous")).find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "there is no entrenous beside {}: build the whole workspace first (make test, or cargo build -p entrenous)",
+            this.display()
+        )
+    })
 }
 
 fn arguments(shape: &Shape, port: u16) -> Vec<String> {

@@ -15,8 +15,7 @@ use entrenous_protocol::{
     Code, Entry,
     entry::{EntryKind, MemberContent},
 };
-use entrenous_system_tests::Person;
-use rand::{Rng, rngs::StdRng};
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::time::Instant;
 
 use self::outbox::Outbox;
@@ -24,13 +23,32 @@ use super::{
     between,
     world::{Live, Phase, World},
 };
+use crate::Person;
 
 /// How long a repeat waits where the server does not say.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
 
+/// The longest that a device which listens takes nothing, in milliseconds.
+const NAP_MAX_MS: u64 = 8_000;
+
+/// What a device does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Habit {
+    /// Whether it sends; else it takes what comes now and then only.
+    pub(super) is_talking: bool,
+    /// Whether it goes by itself.
+    pub(super) is_restless: bool,
+}
+
+impl Habit {
+    pub(super) const TALKS: Self = Self { is_talking: true, is_restless: false };
+    pub(super) const LISTENS: Self = Self { is_talking: false, is_restless: false };
+}
+
 pub(super) struct Talker {
     world: Arc<World>,
     person: Person,
+    habit: Habit,
     rng: StdRng,
     /// Per conversation the last seq up to which everything is here.
     cursors: BTreeMap<ConversationId, u64>,
@@ -46,9 +64,9 @@ enum Happened {
 }
 
 impl Talker {
-    pub(super) fn new(world: Arc<World>, person: Person, rng: StdRng) -> Self {
+    pub(super) fn new(world: Arc<World>, person: Person, habit: Habit, rng: StdRng) -> Self {
         let repeat_at = Instant::now();
-        Self { world, person, rng, cursors: BTreeMap::new(), outbox: Outbox::default(), repeat_at }
+        Self { world, person, habit, rng, cursors: BTreeMap::new(), outbox: Outbox::default(), repeat_at }
     }
 
     pub(super) async fn run(mut self) {
@@ -84,13 +102,62 @@ impl Talker {
             match happened {
                 Happened::Frame(Some(frame)) => self.take(&world, &connection, &mut visit, frame).await,
                 Happened::Frame(None) => return self.lose(&connection, number),
-                Happened::Tick => self.talk(&connection, number).await,
+                Happened::Tick if self.is_leaving() => {
+                    self.lose(&connection, number);
+                    return self.go(connection).await;
+                }
+                Happened::Tick => self.act(&connection, number).await,
                 Happened::Phase => {
                     world.recorder.record(What::Settled { connection: number });
                     return connection.close().await;
                 }
             }
         }
+    }
+
+    fn is_leaving(&mut self) -> bool {
+        self.habit.is_restless && self.world.is_in(Phase::Talking) && self.rng.random_bool(0.005)
+    }
+
+    /// With a word or without one.
+    async fn go(&mut self, connection: Connection) {
+        if self.rng.random_bool(0.5) {
+            connection.close().await;
+        }
+    }
+
+    async fn act(&mut self, connection: &Connection, number: u64) {
+        self.acknowledge(connection).await;
+        if self.habit.is_talking {
+            self.talk(connection, number).await;
+        } else if self.world.is_in(Phase::Talking) && self.rng.random_bool(0.05) {
+            let nap = between(&mut self.rng, 500..NAP_MAX_MS);
+            let mut phase = self.world.phase();
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                // Who sleeps reads nothing: all must be awake when it is looked whether everything has come.
+                _ = phase.wait_for(|phase| *phase != Phase::Talking) => {}
+            }
+        }
+    }
+
+    /// Now and then says how far it has come, and how far its user has read.
+    async fn acknowledge(&mut self, connection: &Connection) {
+        if !self.world.is_in(Phase::Talking) || !self.rng.random_bool(0.1) {
+            return;
+        }
+        let known: Vec<_> = self.cursors.iter().map(|(conversation, seq)| (*conversation, *seq)).collect();
+        let Some((conversation, seq)) = known.choose(&mut self.rng).copied() else { return };
+        let (user, id) = (self.person.user_id, Some(IdGenerator.next()));
+        let text = if self.rng.random_bool(0.5) {
+            let (action, outcome) = ("delivery receipt".to_owned(), "unknown".to_owned());
+            self.world.recorder.record(What::Tried { action, user, conversation: Some(conversation), outcome });
+            outgoing::delivery_receipt(id, conversation, seq)
+        } else {
+            self.world.recorder.record(What::Reading { user, conversation, seq });
+            outgoing::read_receipt(id, conversation, seq)
+        };
+        drop(connection.handle().tell(text).await);
     }
 
     /// What was under way may or may not have arrived.
@@ -118,11 +185,14 @@ impl Talker {
     }
 
     async fn talk(&mut self, connection: &Connection, number: u64) {
-        if self.world.is_in(Phase::Talking) && self.rng.random_bool(0.7) {
+        // More devices say less each: what is measured is the servers, not a crowd that waits for itself.
+        let eagerness = if self.habit.is_restless { 0.15 } else { 0.7 };
+        if self.world.is_in(Phase::Talking) && self.rng.random_bool(eagerness) {
             for _ in 0..self.rng.random_range(1..4) {
-                let conversation = self.world.any_room(self.person.user_id, &mut self.rng);
-                self.world.begin_message();
-                self.outbox.add(conversation, World::any_message(&mut self.rng));
+                let Some(conversation) = self.world.any_room(self.person.user_id, &mut self.rng) else { return };
+                let message = World::any_message(&mut self.rng);
+                self.world.begin_message(conversation, message.id);
+                self.outbox.add(conversation, message);
             }
         }
         if Instant::now() < self.repeat_at {
@@ -146,7 +216,7 @@ impl Talker {
     async fn take<'w>(&mut self, world: &'w World, connection: &Connection, visit: &mut Visit<'w>, frame: ServerFrame) {
         match frame.body {
             Body::Entry(entry) => self.take_entry(visit.number, &entry),
-            Body::Ack(Some(stored)) => self.take_ack(visit.number, frame.id.unwrap(), stored),
+            Body::Ack(Some(stored)) => self.take_ack(visit.number, frame.id, stored),
             Body::Error(refusal) if frame.id == visit.syncing => self.sync_again(connection, visit, &refusal).await,
             Body::Error(refusal) => self.take_refusal(frame.id, &refusal),
             Body::Draining { .. } => self.world.announce(),
@@ -157,13 +227,14 @@ impl Talker {
                     visit.live = Some(world.go_live());
                 }
             }
-            Body::Unknown { r#type, payload } => panic!("the server sent {type}: {payload}"),
+            Body::Unknown { r#type, .. } => world.complain(format!("the server sent a frame of type {type}")),
             _ => {}
         }
     }
 
     fn take_entry(&mut self, connection: u64, entry: &Entry) {
         let conversation = entry.conversation_id;
+        self.world.see(conversation, entry.seq);
         self.world.recorder.record(What::Saw { connection, conversation, seq: entry.seq, id: entry.id });
         if self.is_own_removal(entry) {
             // From here on it is not live: a send after a return that is not told yet is acknowledged at once.
@@ -182,7 +253,8 @@ impl Talker {
             .is_some_and(|content| content.user_id == self.person.user_id && !content.change.leaves_a_member())
     }
 
-    fn take_ack(&mut self, connection: u64, id: EntryId, stored: Stored) {
+    fn take_ack(&mut self, connection: u64, id: Option<EntryId>, stored: Stored) {
+        let Some(id) = id else { return self.world.complain("an ack of a stored entry without an id".to_owned()) };
         let Stored { conversation_id: conversation, seq, .. } = stored;
         self.world.recorder.record(What::SawAck { connection, conversation, seq, id });
         if let Some(cursor) = self.cursors.get_mut(&conversation)
@@ -197,13 +269,15 @@ impl Talker {
     }
 
     async fn sync_again(&mut self, connection: &Connection, visit: &mut Visit<'_>, refusal: &Refusal) {
-        assert!(refusal.is_outcome_unknown(), "sync was refused: {refusal}");
+        if !refusal.is_outcome_unknown() {
+            self.world.complain(format!("sync was refused: {refusal}"));
+        }
         tokio::time::sleep(refusal.retry_after.unwrap_or(REPEAT_AFTER).min(Duration::from_secs(1))).await;
         self.sync(connection, visit, self.cursors.clone()).await;
     }
 
     fn take_refusal(&mut self, id: Option<EntryId>, refusal: &Refusal) {
-        let id = id.unwrap_or_else(|| panic!("an error without id: {refusal}"));
+        let Some(id) = id else { return self.world.complain(format!("an error without an id: {refusal}")) };
         let is_known = !refusal.is_outcome_unknown();
         if is_known && !refusal.is(Code::RateLimited) {
             if let Some(operation) = self.outbox.finish(id) {

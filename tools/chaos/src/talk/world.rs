@@ -1,0 +1,232 @@
+//! What all who take part share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use anyhow::Context;
+use entrenous_checker::{Recorder, What};
+use entrenous_client::{OutgoingMessage, Url};
+use entrenous_model::{ConversationId, EntryId, IdGenerator, UserId};
+use entrenous_protocol::entry::ConversationKind;
+use entrenous_test_support::Proxy;
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use tokio::sync::watch;
+
+use crate::Person;
+
+/// What people do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Say new things.
+    Talking,
+    /// Repeat until all of it is acknowledged.
+    Finishing,
+    /// Leave.
+    Done,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    pub(super) id: ConversationId,
+    kind: ConversationKind,
+    /// Those who are or were members, as far as is known; the first one began it.
+    pub(super) members: Vec<UserId>,
+}
+
+impl Room {
+    pub(super) fn is_group(&self) -> bool {
+        self.kind == ConversationKind::Group
+    }
+
+    pub(super) fn is_owned_by(&self, user: UserId) -> bool {
+        self.is_group() && self.members.first() == Some(&user)
+    }
+}
+
+/// What all who take part share.
+#[derive(Debug)]
+pub struct World {
+    /// Lines to the gateways, which can be cut.
+    pub lines: Vec<Proxy>,
+    /// What they do and see.
+    pub recorder: Recorder,
+    /// Who takes part, on their first devices.
+    pub people: Vec<Person>,
+    gateways: Vec<Url>,
+    devices: usize,
+    rooms: Mutex<Vec<Room>>,
+    seen: Mutex<BTreeMap<ConversationId, u64>>,
+    phase: watch::Sender<Phase>,
+    operations: AtomicU64,
+    connections: AtomicU64,
+    unfinished: AtomicUsize,
+    announced: AtomicUsize,
+    live: AtomicUsize,
+}
+
+impl World {
+    pub(super) fn new(lines: Vec<Proxy>, people: Vec<Person>, devices: usize) -> anyhow::Result<Self> {
+        let gateways = lines.iter().map(url_of).collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            lines,
+            recorder: Recorder::default(),
+            people,
+            gateways,
+            devices,
+            rooms: Mutex::default(),
+            seen: Mutex::default(),
+            phase: watch::Sender::new(Phase::Talking),
+            operations: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            unfinished: AtomicUsize::new(0),
+            announced: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn rooms(&self) -> Vec<Room> {
+        lock(&self.rooms).clone()
+    }
+
+    /// A conversation began, or one that is there already was found.
+    pub(super) fn add_room(&self, id: ConversationId, kind: ConversationKind, members: Vec<UserId>) {
+        let mut rooms = lock(&self.rooms);
+        if rooms.iter().all(|room| room.id != id) {
+            self.recorder.record(What::Began { conversation: id, members: members.clone() });
+            rooms.push(Room { id, kind, members });
+        }
+    }
+
+    /// Somebody may be a member from here on, and tries to talk there.
+    pub(super) fn invite(&self, conversation: ConversationId, user: UserId) {
+        let mut rooms = lock(&self.rooms);
+        let room = rooms.iter_mut().find(|room| room.id == conversation);
+        if let Some(room) = room.filter(|room| !room.members.contains(&user)) {
+            room.members.push(user);
+        }
+    }
+
+    pub(super) fn person(&self, id: UserId) -> Option<&Person> {
+        self.people.iter().find(|person| person.user_id == id)
+    }
+
+    /// From now on people do this.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(super) fn is_in(&self, phase: Phase) -> bool {
+        *self.phase.borrow() == phase
+    }
+
+    /// The server did what the protocol does not allow.
+    pub(super) fn complain(&self, summary: String) {
+        self.recorder.record(What::Unexpected { summary });
+    }
+
+    pub(super) fn next_operation(&self) -> u64 {
+        self.operations.fetch_add(1, SeqCst)
+    }
+
+    pub(super) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, SeqCst)
+    }
+
+    /// Messages begun that are neither acknowledged nor refused.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished.load(SeqCst)
+    }
+
+    pub(super) fn begin_message(&self, conversation: ConversationId, id: EntryId) {
+        self.recorder.record(What::Said { conversation, id });
+        self.unfinished.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn end_message(&self) {
+        self.unfinished.fetch_sub(1, SeqCst);
+    }
+
+    /// An entry that the log has reached.
+    pub(super) fn see(&self, conversation: ConversationId, seq: u64) {
+        let mut seen = lock(&self.seen);
+        let highest = seen.entry(conversation).or_default();
+        *highest = seq.max(*highest);
+    }
+
+    /// The last entry that anybody has seen; 0 where nobody has.
+    pub(super) fn seen(&self, conversation: ConversationId) -> u64 {
+        lock(&self.seen).get(&conversation).copied().unwrap_or(0)
+    }
+
+    /// Connections that were told that the server stops, and when to come back.
+    pub fn announced(&self) -> usize {
+        self.announced.load(SeqCst)
+    }
+
+    pub(super) fn announce(&self) {
+        self.announced.fetch_add(1, SeqCst);
+    }
+
+    /// How many devices take part.
+    pub fn devices(&self) -> usize {
+        self.devices
+    }
+
+    /// Devices with a connection whose sync is complete.
+    pub(super) fn live(&self) -> usize {
+        self.live.load(SeqCst)
+    }
+
+    /// Counts as live until it is dropped.
+    pub(super) fn go_live(&self) -> Live<'_> {
+        self.live.fetch_add(1, SeqCst);
+        Live(&self.live)
+    }
+
+    pub(super) fn any_gateway(&self, rng: &mut StdRng) -> Url {
+        let any = self.gateways.choose(rng).cloned();
+        any.unwrap_or_else(|| unreachable!("a talk begins at a gateway"))
+    }
+
+    /// A room that this person is or was a member of.
+    pub(super) fn any_room(&self, person: UserId, rng: &mut StdRng) -> Option<ConversationId> {
+        let rooms = lock(&self.rooms);
+        let own: Vec<_> = rooms.iter().filter(|room| room.members.contains(&person)).collect();
+        own.choose(rng).map(|room| room.id)
+    }
+
+    /// Words of any length; now and then long ones.
+    pub(super) fn any_message(rng: &mut StdRng) -> OutgoingMessage {
+        let length = if rng.random_bool(0.05) { rng.random_range(5_000..20_000) } else { rng.random_range(1..200) };
+        OutgoingMessage::text(IdGenerator.next(), "x".repeat(length))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while they held it has left a whole value behind.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a line begins.
+pub(super) fn url_of(line: &Proxy) -> anyhow::Result<Url> {
+    format!("http://{}", line.addr()).parse().context("an address makes a URL")
+}
+
+/// A device is live.
+#[derive(Debug)]
+pub(super) struct Live<'a>(&'a AtomicUsize);
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
