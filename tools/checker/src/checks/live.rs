@@ -24,6 +24,13 @@ enum Place {
     Left { since: At },
 }
 
+impl Place {
+    /// It was live, and if the last `sync` was refused it still is.
+    fn may_be_live(&self) -> bool {
+        matches!(self, Self::Live { .. } | Self::Syncing { again: Some(_), .. })
+    }
+}
+
 #[derive(Debug)]
 struct Stream {
     user: UserId,
@@ -78,15 +85,14 @@ impl Stream {
         let after = from_start.then_some(0);
         self.places.retain(|_, place| !matches!(place, Place::Left { .. }));
         // What an earlier `sync` left paused, or did not end, is replayed by this one, also without a cursor.
-        for place in self.places.values_mut().filter(|place| !matches!(place, Place::Live { .. })) {
+        for place in self.places.values_mut().filter(|place| !place.may_be_live()) {
             *place = Place::Syncing { after, first: None, since: at, again: None };
         }
         if !matches!(self.others, Some(Place::Live { .. })) {
             self.others = Some(Place::Syncing { after, first: None, since: at, again: None });
         }
         for (conversation, cursor) in cursors {
-            let is_live = matches!(self.place(*conversation), Some(Place::Live { .. }));
-            let again = is_live.then_some(*cursor);
+            let again = self.place(*conversation).filter(Place::may_be_live).map(|_| *cursor);
             self.places.insert(*conversation, Place::Syncing { after: Some(*cursor), first: None, since: at, again });
         }
     }
@@ -196,9 +202,19 @@ impl Stream {
 
     fn take_ack(&mut self, found: &mut Findings<'_>, at: At, conversation: ConversationId, ack: (u64, EntryId)) {
         let (seq, id) = ack;
-        let Some(Place::Live { after, since }) = self.place(conversation) else { return };
-        let next = after.and_then(|after| found.index.next_visible(conversation, self.user, after));
-        if after.is_none() || next == Some(seq) {
+        let follows = |after: Option<u64>| {
+            after.and_then(|after| found.index.next_visible(conversation, self.user, after)) == Some(seq)
+        };
+        let (after, since) = match self.place(conversation) {
+            Some(Place::Live { after, since }) => (after, since),
+            // Still on its way from when the conversation was live.
+            Some(Place::Syncing { after, first, since, again: again @ Some(_) }) if follows(after) => {
+                self.places.insert(conversation, Place::Syncing { after: Some(seq), first, since, again });
+                return;
+            }
+            _ => return,
+        };
+        if after.is_none() || follows(after) {
             self.places.insert(conversation, Place::Live { after: Some(seq), since: at });
             return;
         }

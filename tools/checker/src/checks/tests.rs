@@ -351,6 +351,19 @@ fn what_was_live_may_be_on_its_way_when_a_sync_begins_and_then_the_replay_begins
 }
 
 #[test]
+fn what_was_live_stays_so_where_a_sync_was_refused_and_its_acks_stand_in_their_places() {
+    for (cursor, is_good) in [(4, true), (2, true), (1, false)] {
+        let mut story = Story::new();
+        story.sync(1, 0).synced(1, None).saw(1, [1, 2]);
+        // The first is refused; the second is on its way while what is live still comes.
+        story.sync(1, 2).sync(1, cursor).saw_ack(1, 3).saw_ack(1, 4).saw(1, [5]);
+        let replayed = 3.max(cursor + 1);
+        story.saw(1, replayed..=5).synced(1, Some((replayed, 5, 5))).read(ALICE, log(5));
+        assert_eq!(story.found().is_empty(), is_good, "{cursor}");
+    }
+}
+
+#[test]
 fn a_sync_that_says_other_than_it_sent_is_found() {
     for (sent, said) in [
         (vec![1, 2], Some((2, 2, 2))),
