@@ -2,6 +2,7 @@
 //!
 //! Does not belong here: any query of a service. Tables are read and written by their owner alone.
 
+mod connect;
 mod migrate;
 mod pool;
 mod statement;

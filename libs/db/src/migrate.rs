@@ -4,7 +4,7 @@ use diesel::migration::{Migration, MigrationSource};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
-use crate::pool::establish;
+use crate::connect::establish;
 
 /// The migrations of one service, compiled in.
 pub type Migrations = EmbeddedMigrations;

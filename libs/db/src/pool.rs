@@ -15,9 +15,10 @@ use diesel_async::{
     },
 };
 use entrenous_config::Secret;
-use futures::{FutureExt, future::BoxFuture};
-use rustls_platform_verifier::BuilderVerifierExt;
+use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::connect::Connector;
 
 /// How long making a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -131,11 +132,11 @@ impl Database {
     /// # Errors
     /// When the pool cannot be set up; not when PostgreSQL is away.
     pub fn new(config: &DbConfig, application: &'static str) -> Result<Self, DbError> {
-        let statement_timeout_ms = config.database_statement_timeout_ms;
+        let connector = Arc::new(Connector::new(application, config.database_statement_timeout_ms));
         let mut manager = ManagerConfig::default();
         // A broken connection shows itself at its first use, and every write can be repeated: no round trip for it.
         manager.recycling_method = RecyclingMethod::Fast;
-        manager.custom_setup = Box::new(move |url| connect(url.to_owned(), application, statement_timeout_ms).boxed());
+        manager.custom_setup = Box::new(move |url| Arc::clone(&connector).connect(url.to_owned()).boxed());
         let manager = AsyncDieselConnectionManager::new_with_config(config.database_url.expose(), manager);
         let pool = Pool::builder(manager)
             .max_size(config.database_connections_max.get())
@@ -192,35 +193,4 @@ async fn permit_of(share: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, DbErr
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count of connections")]
 fn count(connections: usize) -> f64 {
     connections as f64
-}
-
-fn connect(
-    url: String,
-    application: &'static str,
-    statement_timeout_ms: u32,
-) -> BoxFuture<'static, diesel::ConnectionResult<AsyncPgConnection>> {
-    async move {
-        let mut connection = establish(&url).await?;
-        let settings = format!(
-            "SET application_name = '{application}'; SET statement_timeout = {statement_timeout_ms}; \
-             SET idle_in_transaction_session_timeout = {statement_timeout_ms}"
-        );
-        connection.batch_execute(&settings).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-        Ok(connection)
-    }
-    .boxed()
-}
-
-/// A connection outside any pool, over TLS where the server offers it.
-pub(crate) async fn establish(url: &str) -> diesel::ConnectionResult<AsyncPgConnection> {
-    let bad = |error: &dyn std::fmt::Display| diesel::ConnectionError::BadConnection(error.to_string());
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map_err(|error| bad(&error))?
-        .with_no_client_auth();
-    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
-    let (client, connection) = tokio_postgres::connect(url, tls).await.map_err(|error| bad(&error))?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }

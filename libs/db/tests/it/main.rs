@@ -1,0 +1,3 @@
+//! The pool, against a PostgreSQL of its own.
+
+mod pool;
