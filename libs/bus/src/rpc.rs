@@ -283,7 +283,8 @@ where
         }
         let work = async move {
             let answer = match serde_json::from_slice::<M::Request>(&message.payload) {
-                Ok(request) => match handler(request, deadline).await {
+                // Boxed: what is spawned is moved about a few times, and handlers are large.
+                Ok(request) => match Box::pin(handler(request, deadline)).await {
                     Ok(response) => Reply::Ok(response),
                     Err(failure) => Reply::Err(failure),
                 },

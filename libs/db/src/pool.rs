@@ -140,6 +140,8 @@ impl Database {
         let manager = AsyncDieselConnectionManager::new_with_config(config.database_url.expose(), manager);
         let pool = Pool::builder(manager)
             .max_size(config.database_connections_max.get())
+            // The one used last: its backend has its plans and tables still in the processor's caches.
+            .queue_mode(deadpool::managed::QueueMode::Lifo)
             .wait_timeout(Some(WAIT_MAX))
             .create_timeout(Some(CONNECT_MAX))
             .recycle_timeout(Some(CONNECT_MAX))

@@ -1,6 +1,10 @@
 //! Settings of the gateway.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroUsize},
+    time::Duration,
+};
 
 use entrenous_auth::SECRET_BYTES_MIN;
 use entrenous_bus::NatsConfig;
@@ -137,6 +141,9 @@ pub struct Config {
     /// Changes of others' presence that the gateway sends its clients a second; above it they wait, and what changes again meanwhile is sent once.
     #[arg(long, env, default_value = "5000")]
     pub presence_frames_per_second: NonZeroUsize,
+    /// Batches of sends that this gateway has on their way to the message store at once. Fewer make them larger, and each costs PostgreSQL a commit; more use more of its processors.
+    #[arg(long, env, default_value = "4")]
+    pub send_batches: NonZeroU16,
     /// Bytes of all sends of this gateway that await their ack; above it sends are answered `unavailable`.
     #[arg(long, env, default_value_t = 64 * 1024 * 1024)]
     pub sends_bytes_max: usize,

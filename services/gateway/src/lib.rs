@@ -86,7 +86,11 @@ impl Service {
         let tasks = Tasks::new();
         let late = Shutdown::new();
         let clock = Arc::default();
-        let bounds = (config.sends_bytes_max, config.send_deadline());
+        let bounds = sends::Bounds {
+            partitions: config.send_batches,
+            bytes_max: config.sends_bytes_max,
+            deadline: config.send_deadline(),
+        };
         let sends = sends::Sends::start(&bus, &clock, &tasks, &late, bounds);
         let store = store::StoreReads::start(&bus, &clock, &tasks, &late);
         let gateway = Arc::new(Gateway::new(bus, config, readiness, sends, store, tokens));

@@ -11,6 +11,7 @@ mod lanes;
 mod partition;
 
 use std::{
+    num::NonZeroU16,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -34,8 +35,6 @@ use tracing::Span;
 
 use crate::{store_clock::StoreClock, worker::WorkerEvent};
 
-/// Batches that may be under way at once: the order within one is strict.
-const PARTITIONS: u16 = 16;
 /// Messages that wait for one partition; above it sends are answered `unavailable`.
 const QUEUE_MAX: usize = 16_384;
 /// What a message weighs beside its content.
@@ -81,6 +80,17 @@ struct Queued {
     span: Span,
 }
 
+/// How much may be under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Batches at once: the order within one is strict.
+    pub partitions: NonZeroU16,
+    /// Content that awaits its ack.
+    pub bytes_max: usize,
+    /// How long a send may take.
+    pub deadline: Duration,
+}
+
 /// The way to the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sends {
@@ -97,10 +107,11 @@ impl Sends {
         clock: &Arc<StoreClock>,
         tasks: &Tasks,
         shutdown: &Shutdown,
-        (bytes_max, deadline): (usize, Duration),
+        bounds: Bounds,
     ) -> Self {
+        let Bounds { partitions, bytes_max, deadline } = bounds;
         let pending_bytes = Arc::new(AtomicUsize::new(0));
-        let partitions = (0..PARTITIONS)
+        let partitions = (0..partitions.get())
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(QUEUE_MAX);
                 let partition = partition::Partition::new(bus.clone(), Arc::clone(clock), Arc::clone(&pending_bytes));
@@ -121,7 +132,8 @@ impl Sends {
             self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Failure::unavailable("too many messages await their ack"));
         }
-        let partition = usize::from(stable_hash(message.conversation_id.as_uuid(), PARTITIONS));
+        let partitions = u16::try_from(self.partitions.len()).unwrap_or(u16::MAX);
+        let partition = usize::from(stable_hash(message.conversation_id.as_uuid(), partitions));
         let span = tracing::trace_span!(target: trace::TARGET, "send", conversation_id = %message.conversation_id);
         message.trace = trace::parent_of(&span);
         let queued = Queued { message, bytes, deadline: Instant::now() + self.deadline, reply, span };

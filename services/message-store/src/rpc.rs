@@ -79,13 +79,14 @@ impl Context {
 
     /// Does a write in a task of its own, so that a caller who gives up cannot end it half-way; what it has to publish it
     /// publishes itself.
-    async fn write<T, F>(&self, deadline: Deadline, work: F) -> Result<T, RequestError>
+    fn write<T, F>(&self, deadline: Deadline, work: F) -> impl Future<Output = Result<T, RequestError>> + use<T, F>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, RequestError>> + Send + 'static,
     {
+        // Begun before anybody awaits it, so that the work, which is large, is not moved about with its caller.
         let task = self.tasks.spawn(work);
-        tokio::time::timeout_at(deadline.at(), task).await.map_err(|_| RequestError::Late)??
+        async move { tokio::time::timeout_at(deadline.at(), task).await.map_err(|_| RequestError::Late)?? }
     }
 
     /// Measures a statement or transaction.

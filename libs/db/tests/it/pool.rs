@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use entrenous_db::{Database, DbConfig};
-use entrenous_test_support::{TestPostgres, Proxy};
+use entrenous_test_support::{Proxy, TestPostgres};
 
 /// How long a caller waits: less than it takes to make a connection.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -28,8 +28,7 @@ async fn a_connection_that_its_caller_no_longer_waits_for_is_the_next_ones() {
     let url = url.replace(address, &proxy.addr().to_string());
     let settings = Settings::try_parse_from(["test", "--database-url", &url]).unwrap();
     let database = Database::new(&settings.db, "test").unwrap();
-    let has_one = async {
-        while tokio::time::timeout(PATIENCE, database.get()).await.map_or(true, |got| got.is_err()) {}
-    };
+    let has_one =
+        async { while tokio::time::timeout(PATIENCE, database.get()).await.map_or(true, |got| got.is_err()) {} };
     tokio::time::timeout(Duration::from_secs(30), has_one).await.expect("nobody ever got a connection");
 }

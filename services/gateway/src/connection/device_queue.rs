@@ -81,7 +81,7 @@ pub(crate) async fn run(worker: &Worker, connection: &Rc<Connection>) -> CloseCo
             queue.changed.notified().await;
         }
         let turn = queue.reading.lock().await;
-        let has_failed = queue.is_due() && read_on(worker, connection).await.is_err();
+        let has_failed = queue.is_due() && Box::pin(read_on(worker, connection)).await.is_err();
         drop(turn);
         if connection.outbox.close_code().is_some() {
             // Who writes ends the connection.

@@ -90,21 +90,24 @@ pub(crate) async fn run(worker: &Worker, connection: &Rc<Connection>) -> CloseCo
             continue;
         };
         lane.bytes.set(lane.bytes.get().saturating_sub(work.bytes()));
-        let done = match work {
-            DeviceWork::Send(batch) => send(worker, connection, batch).await,
-            DeviceWork::Acknowledge { up_to } => {
-                let request = AckDeviceMessagesRequest { device_id: connection.device_id, up_to };
-                worker.gateway.call::<AckDeviceMessages>(&request).await.map(drop)
-            }
-            DeviceWork::SetStatus(choice) => {
-                let request = SetStatusRequest { user_id: connection.user_id, choice };
-                worker.gateway.call::<SetStatus>(&request).await.map(drop)
-            }
-        };
-        match (done, id) {
+        match (Box::pin(carry_out(worker, connection, work)).await, id) {
             (Ok(()), Some(id)) => connection.send(frame::ack(id)),
             (Ok(()), None) => {}
             (Err(failure), id) => connection.send(failure.frame(id)),
+        }
+    }
+}
+
+async fn carry_out(worker: &Worker, connection: &Connection, work: DeviceWork) -> Result<(), Failure> {
+    match work {
+        DeviceWork::Send(batch) => send(worker, connection, batch).await,
+        DeviceWork::Acknowledge { up_to } => {
+            let request = AckDeviceMessagesRequest { device_id: connection.device_id, up_to };
+            worker.gateway.call::<AckDeviceMessages>(&request).await.map(drop)
+        }
+        DeviceWork::SetStatus(choice) => {
+            let request = SetStatusRequest { user_id: connection.user_id, choice };
+            worker.gateway.call::<SetStatus>(&request).await.map(drop)
         }
     }
 }

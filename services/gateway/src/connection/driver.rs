@@ -38,7 +38,8 @@ pub(crate) async fn run(
     mut stream: AggregatedMessageStream,
     token: Option<String>,
 ) {
-    let code = match handshake::authenticate(&worker.gateway, &mut session, &mut stream, token).await {
+    let authenticated = Box::pin(handshake::authenticate(&worker.gateway, &mut session, &mut stream, token)).await;
+    let code = match authenticated {
         Ok((claims, id)) => attached(&worker, &session, &mut stream, &claims, id).await,
         Err(code) => code,
     };
@@ -101,7 +102,7 @@ async fn attached(
     if gateway.is_revoked(claims.sid) {
         return CloseCode::LoginEnded;
     }
-    let Some(incarnation) = attach(worker, &connection).await else { return CloseCode::Restart };
+    let Some(incarnation) = Box::pin(attach(worker, &connection)).await else { return CloseCode::Restart };
     connection.greet(frame::connected(
         connection.id,
         connection.user_id,
@@ -192,5 +193,21 @@ pub(crate) fn close_code_of(error: &ProtocolError) -> CloseCode {
         ProtocolError::Io(error) if error.to_string().contains("continuation size") => CloseCode::TooLarge,
         ProtocolError::Io(_) => CloseCode::Normal,
         _ => CloseCode::ProtocolError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_task<A, B, C, D, F: Future>(_task: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is what an idle connection costs of ours; the rest is the socket's and the HTTP server's.
+    #[test]
+    fn a_connections_task_is_small() {
+        let size = size_of_task(run);
+        assert!(size <= 4 * 1024, "{size} bytes");
     }
 }

@@ -68,8 +68,10 @@ pub(crate) async fn run(worker: &Worker, connection: &Rc<Connection>) -> CloseCo
     loop {
         let request = connection.sync_requests.borrow_mut().pop_front();
         match request {
-            Some(Request::Client { id, sync }) => sync_client(worker, connection, id, sync).await,
-            Some(Request::CatchUp { conversation, after }) => catch_up(worker, connection, conversation, after).await,
+            Some(Request::Client { id, sync }) => Box::pin(sync_client(worker, connection, id, sync)).await,
+            Some(Request::CatchUp { conversation, after }) => {
+                Box::pin(catch_up(worker, connection, conversation, after)).await;
+            }
             None => connection.sync_requested.notified().await,
         }
     }

@@ -1,8 +1,10 @@
 //! The live plane.
 
+use std::time::Duration;
+
 use entrenous_bus::{BusError, LivePublisher};
 use entrenous_protocol::live::{LiveKind, Preamble};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Incarnation, Publication, events::Events};
 use crate::{
@@ -12,6 +14,8 @@ use crate::{
 
 /// Publications taken at once.
 const READ_AHEAD: usize = 64;
+/// How long rows gather for one proof: nothing waits for it but their marks.
+const PROOF_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Publishes frames and notices, one after another.
 pub(super) struct Live {
@@ -101,10 +105,11 @@ pub(super) async fn send(
 
 /// Proves, then marks.
 async fn fence(publisher: LivePublisher, marks: mpsc::Sender<Mark>, mut queue: mpsc::Receiver<Vec<FeedRow>>) {
-    while let Some(rows) = queue.recv().await {
+    while let Some(mut rows) = queue.recv().await {
         if rows.is_empty() {
             continue;
         }
+        gather(&mut queue, &mut rows).await;
         if let Err(error) = publisher.fence().await {
             tracing::debug!(%error, "live frames are not known to have left");
             continue;
@@ -113,6 +118,17 @@ async fn fence(publisher: LivePublisher, marks: mpsc::Sender<Mark>, mut queue: m
             if marks.send(Mark { row, live: true, event: false }).await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// Takes what comes within the interval.
+async fn gather(queue: &mut mpsc::Receiver<Vec<FeedRow>>, rows: &mut Vec<FeedRow>) {
+    let end = Instant::now() + PROOF_INTERVAL;
+    while rows.len() < super::MARK_QUEUE {
+        match tokio::time::timeout_at(end, queue.recv()).await {
+            Ok(Some(more)) => rows.extend(more),
+            Ok(None) | Err(_) => return,
         }
     }
 }

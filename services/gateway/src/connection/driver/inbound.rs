@@ -90,7 +90,8 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
         }
     };
     match frame {
-        ClientFrame::Authenticate { token } => return renew(worker, connection, clock, id, &token).await,
+        // Boxed, like all that is rare: a connection's task is as large as the largest thing that it ever awaits.
+        ClientFrame::Authenticate { token } => return Box::pin(renew(worker, connection, clock, id, &token)).await,
         ClientFrame::ChatMessage { to, message } => {
             let conversation = ConversationId::direct(connection.user_id, to);
             return send(worker, connection, conversation, Some(to), *message);
