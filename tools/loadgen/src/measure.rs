@@ -66,6 +66,13 @@ pub(crate) struct Measured {
     pub(crate) errors: Errors,
 }
 
+impl Measured {
+    /// How many were due and never answered.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.due.saturating_sub(self.ack.count)
+    }
+}
+
 impl Measure {
     /// Counts what is due in the window.
     pub(crate) fn new(window: Window, has_receivers: bool) -> anyhow::Result<Self> {

@@ -92,7 +92,7 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     Ok(Report::new(parameters, servers)?
         .with_messages("one-to-one", &one_to_one.result())
         .with_messages("group", &in_group.result())
-        .with_messages("history by REST", &reads.result()))
+        .with_answers("history by REST", &reads.result()))
 }
 
 fn read_history(

@@ -120,18 +120,27 @@ impl Report {
     /// Adds messages of one kind, under its name where there are several.
     pub(crate) fn with_messages(self, kind: &str, measured: &Measured) -> Self {
         let named = |name: &str| if kind.is_empty() { name.to_owned() } else { format!("{kind}: {name}") };
-        let unanswered = measured.due.saturating_sub(measured.ack.count);
-        let mut report = self
+        let report = self
             .with_figure(&named("acknowledged a second"), measured.acked_per_second)
             .with_figure(&named("were due"), to_f64(measured.due))
-            .with_figure(&named("were not acknowledged"), to_f64(unanswered))
-            .with_latencies(&named("send to ack"), measured.ack.clone());
-        if let Some(received) = &measured.received {
-            report = report
+            .with_figure(&named("were not acknowledged"), to_f64(measured.unanswered()))
+            .with_latencies(&named("send to ack"), measured.ack.clone())
+            .with_errors(measured.errors.clone());
+        match &measured.received {
+            Some(received) => report
                 .with_figure(&named("live deliveries a second"), measured.delivered_per_second)
-                .with_latencies(&named("send to received by all"), received.clone());
+                .with_latencies(&named("send to received by all"), received.clone()),
+            None => report,
         }
-        report.with_errors(measured.errors.clone())
+    }
+
+    /// Adds calls of one kind that were made when they were due.
+    pub(crate) fn with_answers(self, kind: &str, measured: &Measured) -> Self {
+        self.with_figure(&format!("{kind}: answered a second"), measured.acked_per_second)
+            .with_figure(&format!("{kind}: were due"), to_f64(measured.due))
+            .with_figure(&format!("{kind}: were not answered"), to_f64(measured.unanswered()))
+            .with_latencies(kind, measured.ack.clone())
+            .with_errors(measured.errors.clone())
     }
 
     fn with_cpu_per_message(self, measured: &Measured) -> Self {
