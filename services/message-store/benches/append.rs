@@ -61,7 +61,7 @@ fn append_batch(bencher: Bencher<'_, '_>, messages: u32) {
         calls += 1;
         call(&mut store);
     });
-    let us = (store.processor_time() - before).as_secs_f64() * 1e6;
+    let us = store.processor_time().saturating_sub(before).as_secs_f64() * 1e6;
     let (call, message) = (us / f64::from(calls), us / f64::from(calls * messages));
     PROCESSOR_TIMES
         .lock()

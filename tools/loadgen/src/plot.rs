@@ -15,6 +15,8 @@ use crate::report::{Report, Series, to_ms};
 
 const SIZE: (u32, u32) = (900, 500);
 const FONT: &str = "sans-serif";
+/// From the colour of one line to that of the next, of a full circle: the golden ratio keeps them apart.
+const HUE_STEP: f64 = 0.618;
 /// The last percentile that is drawn has so many nines.
 const NINES_MAX: f64 = 5.0;
 /// The least latency that is drawn.
@@ -99,9 +101,9 @@ fn draw(svg: &mut String, lines: &[Line]) -> anyhow::Result<()> {
         .y_label_formatter(&|ms| format!("{ms}"))
         .label_style((FONT, 14))
         .draw()?;
-    for (number, line) in lines.iter().enumerate() {
-        let color = Palette99::pick(number);
-        let style = color.stroke_width(2);
+    for (number, line) in (0_u32..).zip(lines) {
+        let hue = (f64::from(number) * HUE_STEP).fract();
+        let style = HSLColor(hue, 0.8, 0.4).stroke_width(2);
         let key = move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], style);
         chart.draw_series(LineSeries::new(line.points.iter().copied(), style))?.label(&line.name).legend(key);
     }
