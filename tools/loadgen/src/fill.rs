@@ -9,12 +9,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     output::Bar,
-    people::{CONNECTS_AT_ONCE, Person, Sync},
+    people::{Person, Sync},
     traffic::{Template, error_code},
 };
 
 /// Messages that one connection keeps under way, at most 256. Source: docs/protocol.md, section 3.
 const IN_FLIGHT: usize = 128;
+
+/// People who write at once: each first message makes a conversation, and too many of these at once are refused.
+const WRITERS_AT_ONCE: usize = 4;
 
 /// Sends all, many under way at once, and waits until all are acknowledged.
 pub(crate) async fn send(
@@ -65,7 +68,7 @@ pub(crate) async fn directs(
         let others = pairs.iter().filter(|(from, _)| *from == number).filter_map(|(_, to)| people.get(*to));
         write(writer, others.map(|other| other.user_id).collect(), (messages, payload), &bar).await
     });
-    stream::iter(writing).buffer_unordered(CONNECTS_AT_ONCE).try_collect().await
+    stream::iter(writing).buffer_unordered(WRITERS_AT_ONCE).try_collect().await
 }
 
 async fn write(

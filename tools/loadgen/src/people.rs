@@ -19,7 +19,7 @@ const PASSWORD: &str = "load generator password";
 /// Calls under way at once while accounts and conversations are made.
 pub(crate) const CALLS_AT_ONCE: usize = 16;
 /// Connections that open at once.
-pub(crate) const CONNECTS_AT_ONCE: usize = 64;
+const CONNECTS_AT_ONCE: usize = 64;
 /// Entries of each conversation that one `sync` sends. Source: docs/protocol.md, section 3, at most 1,000.
 const SYNC_LIMIT: u32 = 1_000;
 
