@@ -6,7 +6,7 @@ export PORT ?= 8080
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos check format generate docs bench clean
+.PHONY: help setup run test chaos check format generate docs bench microbench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,9 +38,12 @@ docs: ## Build the documentation of the code
 	cargo doc --locked --workspace --no-deps
 	@echo "open $(CARGO_TARGET_DIR)/doc/entrenous_protocol/index.html"
 
-bench: setup ## Measure (ARGS go to the load generator)
+bench: setup ## Measure everything; with ARGS one scenario against a running system (ARGS="one-to-one --rate 500")
 	cargo build --release --locked -p entrenous -p entrenous-loadgen
-	@exec "$(CARGO_TARGET_DIR)/release/entrenous-loadgen" $(ARGS)
+	@$(if $(ARGS),exec "$(CARGO_TARGET_DIR)/release/entrenous-loadgen" $(ARGS),exec scripts/bench)
+
+microbench: setup ## Measure small parts of the code (ARGS="append" picks by name)
+	cargo bench --locked --workspace --features entrenous-gateway/bench --bench "*" -- $(ARGS)
 
 clean: ## Remove what was built; data in .entrenous stay
 	cargo clean

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod admitted;
+#[cfg(feature = "bench")]
+pub mod audience;
 mod config;
 mod connection;
 mod fanout;

@@ -6,15 +6,16 @@ use std::{
 };
 
 use anyhow::Context;
-use entrenous_client::Target as To;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
-    measure::Samples,
-    one_to_one::{self, Receipts, Run, Template},
+    measure::{Observe, Samples},
+    one_to_one::writers_to,
     pacer,
-    people::{self, Person},
+    people::{self, Person, Sync},
     stamp::Stamps,
+    traffic::{self, Receipts, Run},
+    window::Window,
 };
 
 /// How they talk.
@@ -32,31 +33,32 @@ pub(crate) struct Talk {
 pub(crate) struct Bystanders {
     samples: Arc<Samples>,
     tasks: JoinSet<()>,
-    pacer: std::thread::JoinHandle<u64>,
+    pacer: std::thread::JoinHandle<()>,
 }
 
 impl Bystanders {
     /// The first half writes to the second.
     pub(crate) async fn start(people: &[Person], talk: Talk) -> anyhow::Result<Self> {
         let (writers, readers) = people.split_at(people.len() / 2);
-        let (writing, reading) = (people::connect(writers, true).await?, people::connect(readers, true).await?);
-        let samples = Arc::new(Samples::default());
+        let writing = writers_to(people::connect(writers, Sync::Now).await?, readers, talk.payload)?;
+        let reading = people::connect(readers, Sync::Now).await?;
+        let (samples, stamps) = (Arc::new(Samples::default()), Stamps::begin());
         let begin = Instant::now();
-        let end = begin + talk.at_most;
-        let (observer, stamps) = (Arc::clone(&samples), Stamps::begin());
-        let run = Arc::new(Run { observer, stamps, end, receipts: Receipts::None });
+        let window = Window { begin, from: begin, end: begin + talk.at_most };
+        let observer: Arc<dyn Observe> = samples.clone();
+        let run = Arc::new(Run { observer: Arc::clone(&observer), stamps, window, receipts: Receipts::None });
         let mut tasks = JoinSet::new();
         for socket in reading {
-            tasks.spawn(one_to_one::read(Arc::clone(&run), socket));
+            tasks.spawn(traffic::read(Arc::clone(&run), socket));
         }
         let mut ticks = Vec::new();
-        for (socket, to) in writing.into_iter().zip(readers) {
-            let (sender, receiver) = mpsc::unbounded_channel();
+        for (socket, template) in writing {
+            let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
             ticks.push(sender);
-            let template = Template::new(To::User(to.user_id), talk.payload)?;
-            tasks.spawn(one_to_one::write_open(Arc::clone(&run), socket, template, receiver));
+            tasks.spawn(traffic::write_open(Arc::clone(&run), socket, template, receiver));
         }
-        let pacer = pacer::start(ticks, talk.rate, (begin, end)).context("cannot start the pacer")?;
+        let times = (window.begin, window.end);
+        let pacer = pacer::start(ticks, observer, talk.rate, times).context("cannot start the pacer")?;
         Ok(Self { samples, tasks, pacer })
     }
 

@@ -3,27 +3,30 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use entrenous_client::Target as To;
+use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::{
     entry::{ConversationKind, Encryption},
     rest::CreateConversation,
 };
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     Target,
+    course::{Course, Pace},
     measure::{Measure, Observe},
-    one_to_one::{self, PREPARATION, Receipts, Run, Template},
-    output::progress,
-    pacer,
-    people::{self, Person},
+    people::{self, Person, Sync},
     report::Report,
     stamp::Stamps,
+    traffic::{Receipts, Run, Template},
+    window::{Span, Window},
 };
+
+/// Messages a second.
+const RATE_DEFAULT: f64 = 10.0;
 
 /// How many, how fast, how long.
 #[derive(Debug, Clone, clap::Args, Serialize)]
@@ -31,15 +34,14 @@ pub(crate) struct Parameters {
     /// Members of the group, the one who writes among them.
     #[arg(long, default_value_t = 100)]
     members: usize,
-    /// Messages a second.
-    #[arg(long, default_value_t = 10.0)]
-    rate: f64,
-    /// Seconds that are measured.
-    #[arg(long, default_value_t = 30)]
-    duration: u64,
-    /// Seconds before that.
-    #[arg(long, default_value_t = 5)]
-    warm_up: u64,
+    /// 10 a second where nothing is given.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pace: Pace,
+    /// How long.
+    #[command(flatten)]
+    #[serde(flatten)]
+    span: Span,
     /// Bytes of each ciphertext.
     #[arg(long, default_value_t = 256)]
     payload: usize,
@@ -48,26 +50,37 @@ pub(crate) struct Parameters {
     receipts: Receipts,
 }
 
-/// Counts a message as received when the last member has it. One writer has one message due at a moment.
+/// Counts a message as received when the last member has it.
 #[derive(Debug)]
-struct LastOf {
+pub(crate) struct LastOf {
     measure: Arc<Measure>,
     readers: usize,
-    received: Mutex<HashMap<Instant, usize>>,
+    received: Mutex<HashMap<EntryId, usize>>,
+}
+
+impl LastOf {
+    pub(crate) fn new(measure: &Arc<Measure>, readers: usize) -> Self {
+        Self { measure: Arc::clone(measure), readers, received: Mutex::default() }
+    }
 }
 
 impl Observe for LastOf {
+    fn due(&self, due: Instant) {
+        self.measure.due(due);
+    }
+
     fn acked(&self, due: Instant) {
         self.measure.acked(due);
     }
 
-    fn received(&self, due: Instant) {
+    fn received(&self, due: Instant, id: EntryId) {
+        self.measure.delivered();
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = received.entry(due).or_default();
+        let count = received.entry(id).or_default();
         *count += 1;
         if *count == self.readers {
-            received.remove(&due);
-            self.measure.received(due);
+            received.remove(&id);
+            self.measure.complete(due);
         }
     }
 
@@ -78,45 +91,42 @@ impl Observe for LastOf {
 
 /// Runs the scenario.
 pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<Report> {
-    anyhow::ensure!(parameters.members > 1 && parameters.rate > 0.0, "there must be something to send");
+    anyhow::ensure!(parameters.members > 1, "there must be something to send");
+    let pace = parameters.pace.or_rate(RATE_DEFAULT)?;
     let people = people::make(target.servers, parameters.members).await?;
     let template = Template::new(To::Conversation(begin(&people).await?), parameters.payload)?;
-    let mut sockets = people::connect(&people, true).await?;
+    let mut sockets = people::connect(&people, Sync::Now).await?;
     let Some(writing) = sockets.pop() else { anyhow::bail!("nobody writes") };
     let stamps = Stamps::begin();
-    let begin = Instant::now() + PREPARATION;
-    let from = begin + Duration::from_secs(parameters.warm_up);
-    let end = from + Duration::from_secs(parameters.duration);
-    let measure = Arc::new(Measure::between(from, end)?);
-    let last_of = LastOf { measure: Arc::clone(&measure), readers: sockets.len(), received: Mutex::default() };
-    let run = Arc::new(Run { observer: Arc::new(last_of), stamps, end, receipts: parameters.receipts });
-    progress(&format!("sending for {} s", parameters.warm_up + parameters.duration));
-    let mut tasks = JoinSet::new();
-    for socket in sockets {
-        tasks.spawn(one_to_one::read(Arc::clone(&run), socket));
-    }
-    let (sender, receiver) = mpsc::unbounded_channel();
-    tasks.spawn(one_to_one::write_open(run, writing, template, receiver));
-    let pacer = pacer::start(vec![sender], parameters.rate, (begin, end))?;
-    let servers = one_to_one::observe(target, (from, end)).await?;
-    one_to_one::finish(&measure, end, true, tasks).await;
-    let due = pacer.join().map_err(|_| anyhow::anyhow!("the pacer ended in disorder"))?;
-    let receivers = parameters.members - 1;
-    Ok(Report::messages(serde_json::to_value(parameters)?, Some(due), receivers, measure.result(), servers))
+    let window = Window::soon(&stamps, parameters.span);
+    let measure = Arc::new(Measure::new(window, true)?);
+    let observer = Arc::new(LastOf::new(&measure, sockets.len()));
+    let run = Arc::new(Run { observer, stamps, window, receipts: parameters.receipts });
+    let mut course = Course::new(window);
+    course.read(&run, sockets);
+    course.write(&run, vec![(writing, template)], pace)?;
+    let servers = course.finish(target, &[&measure]).await?;
+    Report::messages(parameters, &measure.result(), servers)
 }
 
-async fn begin(people: &[Person]) -> anyhow::Result<entrenous_model::ConversationId> {
+/// A group of all, made by the last.
+pub(crate) async fn begin(people: &[Person]) -> anyhow::Result<ConversationId> {
     let Some((owner, others)) = people.split_last() else { anyhow::bail!("nobody") };
-    let group = CreateConversation {
+    let group = of(others.iter().map(|person| person.user_id).collect());
+    Ok(owner.api()?.create_conversation(&group).await?.id)
+}
+
+/// A group of the caller and others.
+pub(crate) fn of(members: Vec<UserId>) -> CreateConversation {
+    CreateConversation {
         kind: ConversationKind::Group,
         encryption: Encryption::E2ee,
         title: Some("load".to_owned()),
         description: None,
         metadata: None,
-        members: others.iter().map(|person| person.user_id).collect(),
+        members,
         history_visible: false,
-    };
-    Ok(owner.api()?.create_conversation(&group).await?.id)
+    }
 }
 
 #[cfg(test)]
@@ -126,12 +136,14 @@ mod tests {
     #[test]
     fn a_message_is_received_when_the_last_member_has_it() {
         let now = Instant::now();
-        let measure = Arc::new(Measure::between(now, now + Duration::from_secs(9)).unwrap());
-        let last_of = LastOf { measure: Arc::clone(&measure), readers: 3, received: Mutex::default() };
-        for due in [now, now, now + Duration::from_micros(1), now] {
-            assert_eq!(measure.result().received.count, 0);
-            last_of.received(due);
+        let window = Window { begin: now, from: now, end: now + std::time::Duration::from_secs(9) };
+        let measure = Arc::new(Measure::new(window, true).unwrap());
+        let last_of = LastOf::new(&measure, 3);
+        let complete = || measure.result().received.map(|received| received.count);
+        for id in [7, 7, 8, 7].map(uuid::Uuid::from_u128) {
+            assert_eq!(complete(), Some(0));
+            last_of.received(now, id.into());
         }
-        assert_eq!(measure.result().received.count, 1);
+        assert_eq!(complete(), Some(1));
     }
 }

@@ -6,22 +6,19 @@ use std::time::{Duration, Instant};
 
 use entrenous_client::{Api, OutgoingMessage, api};
 use entrenous_model::{ConversationId, IdGenerator};
-use entrenous_protocol::{
-    entry::{ConversationKind, Encryption},
-    rest::{Conversation, CreateConversation, Page},
-};
+use entrenous_protocol::rest::{Conversation, Page};
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Method;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    Target,
+    Target, group,
     measure::{Samples, rate},
     output::progress,
     people::{self, CALLS_AT_ONCE},
     processes::{Snapshot, of_generator},
-    report::{Calls, Report, Servers},
+    report::{Report, Servers},
 };
 
 /// How many, how long.
@@ -78,23 +75,16 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     let (after, own_after) = (Snapshot::take(target.processes)?, of_generator());
     let servers = Servers { used: after.since(&before), generator_cpu: own_after.saturating_sub(own_before) };
     let (page, list) = (pages.between(began, ended)?, lists.between(began, ended)?);
-    let calls = Calls { page, list, per_second: rate(page.count, ended - began) };
-    Ok(Report::calls(serde_json::to_value(parameters)?, calls, servers))
+    let per_second = rate(page.count, ended - began);
+    let report = Report::calls(parameters, "a page", (page, per_second), servers)?;
+    Ok(report.with_latencies("the whole list", list))
 }
 
 /// Makes the conversations and what is unread in them.
 async fn fill(writer: &Api, reader: entrenous_model::UserId, parameters: &Parameters) -> anyhow::Result<()> {
-    let group = || CreateConversation {
-        kind: ConversationKind::Group,
-        encryption: Encryption::E2ee,
-        title: Some("load".to_owned()),
-        description: None,
-        metadata: None,
-        members: vec![reader],
-        history_visible: false,
-    };
     progress(&format!("making {} conversations", parameters.conversations));
-    let making = (0..parameters.conversations).map(|_| async { writer.create_conversation(&group()).await });
+    let making =
+        (0..parameters.conversations).map(|_| async { writer.create_conversation(&group::of(vec![reader])).await });
     let made: Vec<Conversation> = stream::iter(making).buffer_unordered(CALLS_AT_ONCE).try_collect().await?;
     let bytes: Vec<u8> = (0..parameters.payload).map(|_| rand::random()).collect();
     progress(&format!("sending {} messages", parameters.conversations * parameters.messages));

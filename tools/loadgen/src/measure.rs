@@ -2,101 +2,153 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use entrenous_model::EntryId;
 
-use crate::stamp::micros;
+use crate::{
+    latencies::{Latencies, Recorder},
+    window::Window,
+};
 
-/// Latencies above this count as this.
-const LATENCY_MAX_US: u64 = 120_000_000;
-const SIGNIFICANT_DIGITS: u8 = 3;
+/// What went wrong, how often.
+pub(crate) type Errors = BTreeMap<String, u64>;
 
 /// Is told what becomes of messages.
 pub(crate) trait Observe: Send + Sync {
-    /// An `ack` came for what was due then.
+    /// A message is due.
+    fn due(&self, due: Instant);
+
+    /// An answer came for what was due then.
     fn acked(&self, due: Instant);
 
-    /// The receiver got what was due then.
-    fn received(&self, due: Instant);
+    /// A receiver got the message that was due then.
+    fn received(&self, due: Instant, id: EntryId);
 
     /// Something went wrong.
     fn failed(&self, why: &str);
 }
 
-/// Counts what was due between two moments.
+/// Counts what is due in a window.
 #[derive(Debug)]
 pub(crate) struct Measure {
-    from: Instant,
-    to: Instant,
-    acked: Mutex<Series>,
-    received: Mutex<Series>,
-    errors: Mutex<BTreeMap<String, u64>>,
+    window: Window,
+    has_receivers: bool,
+    due: AtomicU64,
+    /// Within the window, whenever they were due.
+    acked_in_time: AtomicU64,
+    delivered_in_time: AtomicU64,
+    acked: Mutex<Recorder>,
+    received: Mutex<Recorder>,
+    errors: Mutex<Errors>,
 }
 
-/// Latencies, and when they were seen.
-#[derive(Debug)]
-struct Series {
-    latencies: Histogram<u64>,
-    /// Answers that came within the time that is measured, whenever they were due.
-    in_time: u64,
+/// What a run showed.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    /// Messages that were due.
+    pub(crate) due: u64,
+    /// From due to the answer.
+    pub(crate) ack: Latencies,
+    /// From due to the last receiver; none where nobody receives.
+    pub(crate) received: Option<Latencies>,
+    /// Answers within the window, whenever it was due.
+    pub(crate) acked_in_time: u64,
+    /// Answers a second.
+    pub(crate) acked_per_second: f64,
+    /// Live deliveries a second, to all receivers together.
+    pub(crate) delivered_per_second: f64,
+    pub(crate) errors: Errors,
 }
 
-/// Latencies in microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Latencies {
-    pub(crate) count: u64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-    pub(crate) p999_us: u64,
-    pub(crate) max_us: u64,
+impl Measured {
+    /// How many were due and never answered.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.due.saturating_sub(self.ack.count)
+    }
 }
 
 impl Measure {
-    /// Counts what is due from one moment to the other.
-    pub(crate) fn between(from: Instant, to: Instant) -> anyhow::Result<Self> {
+    /// Counts what is due in the window.
+    pub(crate) fn new(window: Window, has_receivers: bool) -> anyhow::Result<Self> {
         Ok(Self {
-            from,
-            to,
-            acked: Mutex::new(Series::new()?),
-            received: Mutex::new(Series::new()?),
+            window,
+            has_receivers,
+            due: AtomicU64::new(0),
+            acked_in_time: AtomicU64::new(0),
+            delivered_in_time: AtomicU64::new(0),
+            acked: Mutex::new(Recorder::new()?),
+            received: Mutex::new(Recorder::new()?),
             errors: Mutex::default(),
         })
     }
 
-    fn count(&self, series: &Mutex<Series>, due: Instant) {
-        let now = Instant::now();
-        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
-        if (self.from..self.to).contains(&now) {
-            series.in_time += 1;
+    /// One receiver has a message.
+    pub(crate) fn delivered(&self) {
+        self.count_in_time(&self.delivered_in_time);
+    }
+
+    /// All receivers have a message.
+    pub(crate) fn complete(&self, due: Instant) {
+        self.record(&self.received, due);
+    }
+
+    fn count_in_time(&self, counter: &AtomicU64) {
+        if self.window.measures(Instant::now()) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-        if (self.from..self.to).contains(&due) {
-            series.latencies.saturating_record(micros(now.saturating_duration_since(due)));
+    }
+
+    fn record(&self, recorder: &Mutex<Recorder>, due: Instant) {
+        if self.window.measures(due) {
+            lock(recorder).record(Instant::now().saturating_duration_since(due));
         }
+    }
+
+    /// Whether nothing is waited for any more.
+    pub(crate) fn is_complete(&self) -> bool {
+        let answered = lock(&self.acked).count() + lock(&self.errors).values().sum::<u64>();
+        answered >= self.due.load(Ordering::Relaxed)
+            && (!self.has_receivers || lock(&self.received).count() >= lock(&self.acked).count())
     }
 
     /// What has been counted.
     pub(crate) fn result(&self) -> Measured {
-        let read = |series: &Mutex<Series>| {
-            let series = series.lock().unwrap_or_else(PoisonError::into_inner);
-            (series.latencies(), series.in_time)
+        let per_second = |counter: &AtomicU64| {
+            rate(counter.load(Ordering::Relaxed), self.window.end.saturating_duration_since(self.window.from))
         };
-        let ((ack, acked), (received, _)) = (read(&self.acked), read(&self.received));
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Measured { ack, received, acked_per_second: rate(acked, self.to - self.from), errors }
+        Measured {
+            due: self.due.load(Ordering::Relaxed),
+            ack: lock(&self.acked).latencies(),
+            received: self.has_receivers.then(|| lock(&self.received).latencies()),
+            acked_in_time: self.acked_in_time.load(Ordering::Relaxed),
+            acked_per_second: per_second(&self.acked_in_time),
+            delivered_per_second: per_second(&self.delivered_in_time),
+            errors: lock(&self.errors).clone(),
+        }
     }
 }
 
 impl Observe for Measure {
-    fn acked(&self, due: Instant) {
-        self.count(&self.acked, due);
+    fn due(&self, due: Instant) {
+        if self.window.measures(due) {
+            self.due.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn received(&self, due: Instant) {
-        self.count(&self.received, due);
+    fn acked(&self, due: Instant) {
+        self.count_in_time(&self.acked_in_time);
+        self.record(&self.acked, due);
+    }
+
+    fn received(&self, due: Instant, _: EntryId) {
+        self.delivered();
+        self.complete(due);
     }
 
     fn failed(&self, why: &str) {
@@ -104,45 +156,49 @@ impl Observe for Measure {
     }
 }
 
-fn count_error(errors: &Mutex<BTreeMap<String, u64>>, why: &str) {
-    let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
-    *errors.entry(why.to_owned()).or_default() += 1;
+fn count_error(errors: &Mutex<Errors>, why: &str) {
+    *lock(errors).entry(why.to_owned()).or_default() += 1;
 }
 
-/// Every message received, for phases whose bounds are known only afterwards.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything that was received, for phases whose bounds are known only afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     /// When it was due, and when it was received.
     received: Mutex<Vec<(Instant, Instant)>>,
-    errors: Mutex<BTreeMap<String, u64>>,
+    errors: Mutex<Errors>,
 }
 
 impl Samples {
     /// What was due then, and received then.
     pub(crate) fn add(&self, due: Instant, at: Instant) {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner).push((due, at));
+        lock(&self.received).push((due, at));
     }
 
     /// Latencies of what was due between two moments.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> anyhow::Result<Latencies> {
-        let mut series = Series::new()?;
-        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        for (due, at) in received.iter().filter(|(due, _)| (from..to).contains(due)) {
-            series.latencies.saturating_record(micros(at.saturating_duration_since(*due)));
+        let mut recorder = Recorder::new()?;
+        for (due, at) in lock(&self.received).iter().filter(|(due, _)| (from..to).contains(due)) {
+            recorder.record(at.saturating_duration_since(*due));
         }
-        Ok(series.latencies())
+        Ok(recorder.latencies())
     }
 
     /// What went wrong, how often.
-    pub(crate) fn errors(&self) -> BTreeMap<String, u64> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn errors(&self) -> Errors {
+        lock(&self.errors).clone()
     }
 }
 
 impl Observe for Samples {
+    fn due(&self, _: Instant) {}
+
     fn acked(&self, _: Instant) {}
 
-    fn received(&self, due: Instant) {
+    fn received(&self, due: Instant, _: EntryId) {
         self.add(due, Instant::now());
     }
 
@@ -157,64 +213,42 @@ pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// What a run showed.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Measured {
-    /// From due to `ack`.
-    pub(crate) ack: Latencies,
-    /// From due to the receiver.
-    pub(crate) received: Latencies,
-    /// Acks a second.
-    pub(crate) acked_per_second: f64,
-    /// What went wrong, how often.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
-impl Series {
-    fn new() -> anyhow::Result<Self> {
-        let latencies = Histogram::new_with_bounds(1, LATENCY_MAX_US, SIGNIFICANT_DIGITS)?;
-        Ok(Self { latencies, in_time: 0 })
-    }
-
-    fn latencies(&self) -> Latencies {
-        let at = |quantile| self.latencies.value_at_quantile(quantile);
-        Latencies {
-            count: self.latencies.len(),
-            p50_us: at(0.5),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            max_us: self.latencies.max(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ago(now: Instant, ms: u64) -> Instant {
+        now.checked_sub(Duration::from_millis(ms)).unwrap()
+    }
+
     #[test]
     fn only_what_was_due_in_time_counts_and_from_when_it_was_due() {
         let now = Instant::now();
-        let ago = |ms| now.checked_sub(Duration::from_millis(ms)).unwrap();
-        let measure = Measure::between(ago(1_000), now + Duration::from_secs(9)).unwrap();
-        measure.acked(ago(2_000));
-        measure.acked(ago(500));
-        measure.received(ago(250));
+        let window = Window { begin: ago(now, 3_000), from: ago(now, 1_000), end: now + Duration::from_secs(9) };
+        let measure = Measure::new(window, true).unwrap();
+        for due in [ago(now, 2_000), ago(now, 500)] {
+            measure.due(due);
+            measure.acked(due);
+        }
+        assert!(!measure.is_complete(), "nobody received it");
+        measure.received(ago(now, 500), uuid::Uuid::nil().into());
+        assert!(measure.is_complete());
         let result = measure.result();
-        assert_eq!((result.ack.count, result.received.count), (1, 1));
-        assert!((499_000..600_000).contains(&result.ack.p50_us), "{result:?}");
-        assert!((result.acked_per_second - 0.2).abs() < 0.001, "{result:?}");
+        assert_eq!((result.due, result.ack.count, result.received.map(|received| received.count)), (1, 1, Some(1)));
+        assert!((499_000..600_000).contains(&result.ack.p50_us), "{:?}", result.ack);
+        assert!((result.acked_per_second - 0.2).abs() < 0.001, "{}", result.acked_per_second);
     }
 
     #[test]
     fn samples_belong_to_the_phase_in_which_they_were_due() {
         let now = Instant::now();
-        let ago = |ms| now.checked_sub(Duration::from_millis(ms)).unwrap();
         let samples = Samples::default();
-        samples.received(ago(3_000));
-        samples.received(ago(1_000));
-        let (before, after) = (samples.between(ago(4_000), ago(2_000)), samples.between(ago(2_000), now));
-        let (before, after) = (before.unwrap(), after.unwrap());
+        for ms in [3_000, 1_000] {
+            samples.received(ago(now, ms), uuid::Uuid::nil().into());
+        }
+        let (middle, after) = (ago(now, 2_000), now);
+        let before = samples.between(ago(now, 4_000), middle).unwrap();
+        let after = samples.between(middle, after).unwrap();
         assert_eq!((before.count, after.count), (1, 1));
         assert!(before.max_us >= 2_990_000 && after.max_us < before.max_us, "{before:?} {after:?}");
     }

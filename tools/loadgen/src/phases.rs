@@ -24,9 +24,9 @@ impl Reading {
         Ok(Self { at, servers, generator_cpu, queries: queries::read(target.processes).await? })
     }
 
-    pub(crate) fn phase(&self, name: &'static str, to: &Self, samples: &Samples) -> anyhow::Result<Phase> {
+    pub(crate) fn phase(&self, name: &str, to: &Self, samples: &Samples) -> anyhow::Result<Phase> {
         Ok(Phase {
-            name,
+            name: name.to_owned(),
             seconds: (to.at - self.at).as_secs_f64(),
             received: samples.between(self.at, to.at)?,
             processes: to.servers.since(&self.servers),

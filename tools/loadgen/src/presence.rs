@@ -22,9 +22,9 @@ use crate::{
     Target,
     bystanders::{Bystanders, Talk},
     output::progress,
-    people::{self, CALLS_AT_ONCE, Person},
+    people::{self, CALLS_AT_ONCE, Person, Sync},
     phases::Reading,
-    report::{PresenceStorm, Report, Told},
+    report::{Report, to_f64},
 };
 
 /// Open files beside the connections.
@@ -130,7 +130,7 @@ async fn show_to_everyone(people: &[Person]) -> anyhow::Result<()> {
 /// Each fan watches the next few stars, so that all of them are watched alike.
 async fn watch_all(fans: &[Person], stars: &[Person], each: usize, seen: &Arc<Seen>) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    for (number, mut socket) in people::connect(fans, true).await?.into_iter().enumerate() {
+    for (number, mut socket) in people::connect(fans, Sync::Now).await?.into_iter().enumerate() {
         let user_ids: Vec<UserId> =
             stars.iter().cycle().skip(number * each % stars.len()).take(each).map(|star| star.user_id).collect();
         socket.send(outgoing::watch_status(None, &user_ids)).await?;
@@ -178,7 +178,7 @@ impl Seen {
 /// Connects all, and keeps them connected until the tasks are ended.
 async fn come(people: &[Person]) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    for mut socket in people::connect(people, true).await? {
+    for mut socket in people::connect(people, Sync::Now).await? {
         tasks.spawn(async move { while socket.next().await.is_ok() {} });
     }
     Ok(tasks)
@@ -201,17 +201,17 @@ impl Storm<'_> {
     }
 
     fn report(self, parameters: &Parameters, samples: &crate::measure::Samples) -> anyhow::Result<Report> {
-        let (mut phases, mut told) = (Vec::new(), Vec::new());
-        for (from, to) in self.readings.iter().zip(self.readings.iter().skip(1)) {
-            phases.push(from.1.phase(from.0, &to.1, samples)?);
-            told.push(Told { phase: from.0, frames: to.2 - from.2 });
-        }
         let (Some(first), Some(last)) = (self.readings.first(), self.readings.last()) else {
             anyhow::bail!("nothing was measured")
         };
-        let servers = first.1.servers(&last.1);
-        let storm = PresenceStorm { pairs: self.pairs, told, phases, errors: samples.errors() };
-        Ok(Report::presence(serde_json::to_value(parameters)?, storm, servers))
+        let mut report = Report::new(parameters, first.1.servers(&last.1))?
+            .with_figure("pairs of watcher and watched user", to_f64(u64::try_from(self.pairs)?));
+        let mut phases = Vec::new();
+        for (from, to) in self.readings.iter().zip(self.readings.iter().skip(1)) {
+            phases.push(from.1.phase(from.0, &to.1, samples)?);
+            report = report.with_figure(&format!("statuses told, {}", from.0), to_f64(to.2 - from.2));
+        }
+        Ok(report.with_phases(phases).with_errors(samples.errors()))
     }
 }
 

@@ -24,7 +24,7 @@ struct Usage {
 }
 
 /// What one process used between two moments.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Used {
     pub(crate) name: String,
     /// Seconds of processor time.

@@ -10,10 +10,11 @@ use serde::Serialize;
 use crate::{
     Target,
     bystanders::{Bystanders, Talk},
+    fill,
     output::progress,
     people,
     phases::Reading,
-    report::{Phase, Reconnect, Report},
+    report::{Phase, Report, to_f64},
 };
 use crowd::Crowd;
 
@@ -88,30 +89,32 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
         broken.phase("storm", &back, &samples)?,
         back.phase("after", &end, &samples)?,
     ];
-    let ms = |at: Option<&Duration>| at.and_then(|time| u64::try_from(time.as_millis()).ok());
-    let reconnect = Reconnect {
-        clients: parameters.clients,
-        missing: parameters.clients - times.len(),
-        attempts: stats.attempts - attempts_before,
-        first_ms: ms(times.first()),
-        median_ms: ms(times.get(times.len() / 2)),
-        last_ms: ms(times.last()),
-        violations: stats.violations,
-        digest_mismatches: stats.digest_mismatches,
-        queries_per_connection: queries_per_connection(&phases, parameters.clients),
-        phases,
-        errors: samples.errors(),
-    };
-    Ok(Report::reconnect(serde_json::to_value(parameters)?, reconnect, begin.servers(&end)))
+    let queries = queries_per_connection(&phases, to_f64(u64::try_from(parameters.clients)?));
+    let mut report = Report::new(parameters, begin.servers(&end))?.with_phases(phases).with_errors(samples.errors());
+    report = with_return(report, &times)
+        .with_figure("clients missing", to_f64(u64::try_from(parameters.clients - times.len())?))
+        .with_figure("attempts to connect", to_f64(stats.attempts - attempts_before))
+        .with_figure("entries told twice or left out", to_f64(stats.violations))
+        .with_figure("digests that did not match", to_f64(stats.digest_mismatches));
+    for (service, count) in queries {
+        report = report.with_figure(&format!("database operations of {service} for each connection"), count);
+    }
+    Ok(report)
+}
+
+/// When the first, the middle and the last client were synced again.
+fn with_return(report: Report, times: &[Duration]) -> Report {
+    let seconds = |at: Option<&Duration>| at.map(Duration::as_secs_f64);
+    report
+        .with_optional("s until the first was synced again", seconds(times.first()))
+        .with_optional("s until half were synced again", seconds(times.get(times.len() / 2)))
+        .with_optional("s until the last was synced again", seconds(times.last()))
 }
 
 fn check(target: Target<'_>, parameters: &Parameters) -> anyhow::Result<()> {
     let Parameters { clients, bystanders, conversations, rate, .. } = *parameters;
     anyhow::ensure!(clients > 1 && bystanders > 0 && rate > 0.0, "there must be clients, bystanders and a rate");
-    anyhow::ensure!(
-        conversations < clients && (conversations.is_multiple_of(2) || clients.is_multiple_of(2)),
-        "{clients} clients cannot have {conversations} conversations each: give fewer, or an even number"
-    );
+    fill::check_pairs(clients, conversations)?;
     let needed = u64::try_from(clients + bystanders * 2)? + OTHER_FILES;
     let files_max = target.files_max;
     anyhow::ensure!(
@@ -135,14 +138,12 @@ impl Parameters {
 }
 
 /// What the storm and the calm after it took more than the calm before it.
-#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "exact up to 2^53")]
-fn queries_per_connection(phases: &[Phase], clients: usize) -> BTreeMap<String, f64> {
-    let sum = |phase: &Phase, service: &String| {
-        phase.queries.get(service).map_or(0, |counts| counts.values().sum::<u64>()) as f64
-    };
+fn queries_per_connection(phases: &[Phase], clients: f64) -> BTreeMap<String, f64> {
+    let sum =
+        |phase: &Phase, service: &String| to_f64(phase.queries.get(service).map_or(0, |counts| counts.values().sum()));
     let Some((before, others)) = phases.split_first() else { return BTreeMap::new() };
     let expected =
         |service| sum(before, service) / before.seconds * others.iter().map(|phase| phase.seconds).sum::<f64>();
     let net = |service| others.iter().map(|phase| sum(phase, service)).sum::<f64>() - expected(service);
-    before.queries.keys().map(|service| (service.clone(), net(service) / clients as f64)).collect()
+    before.queries.keys().map(|service| (service.clone(), net(service) / clients)).collect()
 }

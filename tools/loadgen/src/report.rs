@@ -1,15 +1,21 @@
-//! What a run showed, as JSON and for people.
+//! What a run showed: as JSON, and for people.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+mod table;
+mod text;
 
-use serde::Serialize;
+use std::{path::Path, time::Duration};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    measure::{Latencies, Measured},
+    latencies::Latencies,
+    measure::{Errors, Measured},
     processes::Used,
     queries::Queries,
 };
+pub(crate) use table::table;
 
 /// What the servers used while it was measured.
 #[derive(Debug, Clone, Default)]
@@ -18,12 +24,24 @@ pub(crate) struct Servers {
     pub(crate) generator_cpu: Duration,
 }
 
+impl Servers {
+    /// Seconds of processor time of all servers; none where nobody knows.
+    fn cpu_seconds(&self) -> Option<f64> {
+        (!self.used.is_empty()).then(|| self.used.iter().map(|used| used.cpu_seconds).sum())
+    }
+}
+
 /// What a run showed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
+    /// What the run is called in tables and plots.
+    pub(crate) name: String,
     parameters: Value,
-    #[serde(flatten)]
-    shown: Shown,
+    figures: Vec<Figure>,
+    pub(crate) latencies: Vec<Series>,
+    phases: Vec<Phase>,
+    /// What went wrong, how often.
+    errors: Errors,
     processes: Vec<Used>,
     /// Seconds of processor time of all servers.
     servers_cpu_seconds: f64,
@@ -31,90 +49,25 @@ pub(crate) struct Report {
     generator_cpu_seconds: f64,
 }
 
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "scenario", rename_all = "snake_case")]
-enum Shown {
-    Messages {
-        /// Messages that were due, warm-up included; none where the loop is closed.
-        due: Option<u64>,
-        /// Of each message; it counts as received when the last has it.
-        receivers: usize,
-        #[serde(flatten)]
-        measured: Measured,
-        /// Seconds of processor time of all servers, for 1,000 acknowledged messages.
-        servers_cpu_seconds_per_1000: Option<f64>,
-    },
-    Connections {
-        connections: u64,
-        opened_per_second: f64,
-        /// Of gateways (or of the one process), for each connection.
-        gateway_bytes_per_connection: Option<i64>,
-    },
-    Reconnect(Reconnect),
-    Presence(PresenceStorm),
-    Calls {
-        #[serde(flatten)]
-        calls: Calls,
-        /// Milliseconds of processor time of all servers, for each call.
-        servers_cpu_ms_per_call: Option<f64>,
-    },
+/// One number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Figure {
+    name: String,
+    value: f64,
 }
 
-/// Calls of one kind, a page each.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Calls {
-    /// Of each page.
-    pub(crate) page: Latencies,
-    /// From the first page to the last.
-    pub(crate) list: Latencies,
-    pub(crate) per_second: f64,
-}
-
-/// How many connections came back after all of them broke.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Reconnect {
-    pub(crate) clients: usize,
-    /// Clients that were not synced again in time.
-    pub(crate) missing: usize,
-    /// Attempts to connect after the break.
-    pub(crate) attempts: u64,
-    /// Milliseconds from the break until so many were synced again.
-    pub(crate) first_ms: Option<u64>,
-    pub(crate) median_ms: Option<u64>,
-    pub(crate) last_ms: Option<u64>,
-    /// Entries told twice or left out, as the clients saw it.
-    pub(crate) violations: u64,
-    pub(crate) digest_mismatches: u64,
-    pub(crate) phases: Vec<Phase>,
-    /// Database operations for each connection, by service: those since the break, without what the time before it lets
-    /// expect of the bystanders.
-    pub(crate) queries_per_connection: BTreeMap<String, f64>,
-    /// The bystanders' trouble.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
-/// What watchers were told while all whom they watch left and came back.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct PresenceStorm {
-    /// Of watcher and watched user.
-    pub(crate) pairs: usize,
-    pub(crate) told: Vec<Told>,
-    pub(crate) phases: Vec<Phase>,
-    /// The bystanders' trouble.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
-/// Frames of presence in one phase.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Told {
-    pub(crate) phase: &'static str,
-    pub(crate) frames: u64,
+/// Latencies of one kind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) latencies: Latencies,
 }
 
 /// A part of the run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Phase {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) seconds: f64,
     /// Of the bystanders, from due to received.
     pub(crate) received: Latencies,
@@ -125,189 +78,158 @@ pub(crate) struct Phase {
 }
 
 impl Report {
-    pub(crate) fn messages(
-        parameters: Value,
-        due: Option<u64>,
-        receivers: usize,
-        measured: Measured,
-        servers: Servers,
-    ) -> Self {
-        let cpu = cpu_seconds(&servers.used);
-        let duration = parameters.get("duration").and_then(Value::as_f64).unwrap_or_default();
-        let acked = measured.acked_per_second * duration;
-        let per_1000 = (acked > 0.0 && !servers.used.is_empty()).then(|| cpu / acked * 1_000.0);
-        let shown = Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000: per_1000 };
-        Self::new(parameters, shown, servers)
-    }
-
-    pub(crate) fn connections(parameters: Value, connections: u64, opened_per_second: f64, servers: Servers) -> Self {
-        let is_gateway = |used: &&Used| used.name.starts_with("gateway") || used.name == "entrenous";
-        let grown_kib: i64 = servers.used.iter().filter(is_gateway).map(|used| used.memory_grown_kib).sum();
-        let gateway_bytes_per_connection =
-            (connections > 0 && !servers.used.is_empty()).then(|| grown_kib * 1_024 / connections.cast_signed());
-        Self::new(
-            parameters,
-            Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection },
-            servers,
-        )
-    }
-
-    pub(crate) fn reconnect(parameters: Value, reconnect: Reconnect, servers: Servers) -> Self {
-        Self::new(parameters, Shown::Reconnect(reconnect), servers)
-    }
-
-    pub(crate) fn presence(parameters: Value, storm: PresenceStorm, servers: Servers) -> Self {
-        Self::new(parameters, Shown::Presence(storm), servers)
-    }
-
-    pub(crate) fn calls(parameters: Value, calls: Calls, servers: Servers) -> Self {
-        let count = u32::try_from(calls.page.count).unwrap_or(u32::MAX);
-        let servers_cpu_ms_per_call =
-            (count > 0 && !servers.used.is_empty()).then(|| cpu_seconds(&servers.used) * 1_000.0 / f64::from(count));
-        Self::new(parameters, Shown::Calls { calls, servers_cpu_ms_per_call }, servers)
-    }
-
-    fn new(parameters: Value, shown: Shown, servers: Servers) -> Self {
-        Self {
-            parameters,
-            shown,
-            servers_cpu_seconds: cpu_seconds(&servers.used),
+    /// A report of nothing but what the servers used.
+    pub(crate) fn new(parameters: &impl Serialize, servers: Servers) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: String::new(),
+            parameters: serde_json::to_value(parameters)?,
+            figures: Vec::new(),
+            latencies: Vec::new(),
+            phases: Vec::new(),
+            errors: Errors::new(),
+            servers_cpu_seconds: servers.cpu_seconds().unwrap_or_default(),
             processes: servers.used,
             generator_cpu_seconds: servers.generator_cpu.as_secs_f64(),
+        })
+    }
+
+    /// The same under this name.
+    pub(crate) fn with_name(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// A report of messages of one kind.
+    pub(crate) fn messages(parameters: &impl Serialize, measured: &Measured, servers: Servers) -> anyhow::Result<Self> {
+        Ok(Self::new(parameters, servers)?.with_messages("", measured).with_cpu_per_message(measured))
+    }
+
+    /// A report of calls, each made when the one before was answered.
+    pub(crate) fn calls(
+        parameters: &impl Serialize,
+        call: &str,
+        (latencies, per_second): (Latencies, f64),
+        servers: Servers,
+    ) -> anyhow::Result<Self> {
+        let report = Self::new(parameters, servers)?.with_figure(&format!("{call}: a second"), per_second);
+        let cpu = report.cpu_for_each(latencies.count, 1_000.0);
+        Ok(report
+            .with_optional(&format!("{call}: ms of processor time of all servers for each"), cpu)
+            .with_latencies(call, latencies))
+    }
+
+    /// Adds messages of one kind, under its name where there are several.
+    pub(crate) fn with_messages(self, kind: &str, measured: &Measured) -> Self {
+        let named = |name: &str| if kind.is_empty() { name.to_owned() } else { format!("{kind}: {name}") };
+        let report = self
+            .with_figure(&named("acknowledged a second"), measured.acked_per_second)
+            .with_figure(&named("were due"), to_f64(measured.due))
+            .with_figure(&named("were not acknowledged"), to_f64(measured.unanswered()))
+            .with_latencies(&named("send to ack"), measured.ack.clone())
+            .with_errors(measured.errors.clone());
+        match &measured.received {
+            Some(received) => report
+                .with_figure(&named("live deliveries a second"), measured.delivered_per_second)
+                .with_latencies(&named("send to received by all"), received.clone()),
+            None => report,
         }
     }
-}
 
-fn cpu_seconds(used: &[Used]) -> f64 {
-    used.iter().map(|used| used.cpu_seconds).sum()
-}
+    /// Adds calls of one kind that were made when they were due.
+    pub(crate) fn with_answers(self, kind: &str, measured: &Measured) -> Self {
+        self.with_figure(&format!("{kind}: answered a second"), measured.acked_per_second)
+            .with_figure(&format!("{kind}: were due"), to_f64(measured.due))
+            .with_figure(&format!("{kind}: were not answered"), to_f64(measured.unanswered()))
+            .with_latencies(kind, measured.ack.clone())
+            .with_errors(measured.errors.clone())
+    }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.parameters)?;
-        match &self.shown {
-            Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000 } => {
-                let received = if *receivers > 1 { "send to the last" } else { "send to received" };
-                write_messages(f, *due, received, measured, *servers_cpu_seconds_per_1000)?;
-            }
-            Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection } => {
-                writeln!(f, "{connections} connections, {opened_per_second:.0} opened a second")?;
-                if let Some(bytes) = gateway_bytes_per_connection {
-                    writeln!(f, "{bytes} bytes of the gateways for each")?;
-                }
-            }
-            Shown::Reconnect(reconnect) => write_reconnect(f, reconnect)?,
-            Shown::Presence(storm) => write_presence(f, storm)?,
-            Shown::Calls { calls, servers_cpu_ms_per_call } => {
-                writeln!(f, "{:.1} calls a second", calls.per_second)?;
-                write_heading(f, "milliseconds")?;
-                write_latencies(f, "a page", &calls.page)?;
-                write_latencies(f, "the whole list", &calls.list)?;
-                if let Some(cpu) = servers_cpu_ms_per_call {
-                    writeln!(f, "{cpu:.3} ms of processor time for each call")?;
-                }
-            }
+    fn with_cpu_per_message(self, measured: &Measured) -> Self {
+        let cpu = self.cpu_for_each(measured.acked_in_time, 1_000.0);
+        self.with_optional("s of processor time of all servers for 1,000 messages", cpu)
+    }
+
+    /// Adds a number.
+    pub(crate) fn with_figure(mut self, name: &str, value: f64) -> Self {
+        self.figures.push(Figure { name: name.to_owned(), value });
+        self
+    }
+
+    /// Adds a number where there is one.
+    pub(crate) fn with_optional(self, name: &str, value: Option<f64>) -> Self {
+        match value {
+            Some(value) => self.with_figure(name, value),
+            None => self,
         }
-        writeln!(f, "{:<22} {:>9} {:>12} {:>12}", "process", "cpu s", "memory KiB", "grown KiB")?;
-        for used in &self.processes {
-            let note = if used.was_restarted { "  (restarted)" } else { "" };
-            let Used { name, cpu_seconds, memory_kib, memory_grown_kib, .. } = used;
-            writeln!(f, "{name:<22} {cpu_seconds:>9.2} {memory_kib:>12} {memory_grown_kib:>12}{note}")?;
+    }
+
+    /// Adds latencies.
+    pub(crate) fn with_latencies(mut self, name: &str, latencies: Latencies) -> Self {
+        self.latencies.push(Series { name: name.to_owned(), latencies });
+        self
+    }
+
+    /// Adds the parts of the run, and what bystanders felt in each.
+    pub(crate) fn with_phases(mut self, phases: Vec<Phase>) -> Self {
+        for phase in &phases {
+            self.latencies
+                .push(Series { name: format!("bystanders, {}", phase.name), latencies: phase.received.clone() });
         }
-        writeln!(f, "{:<22} {:>9.2}", "all servers", self.servers_cpu_seconds)?;
-        write!(f, "{:<22} {:>9.2}", "this generator", self.generator_cpu_seconds)
+        self.phases = phases;
+        self
     }
-}
 
-fn write_messages(
-    f: &mut fmt::Formatter<'_>,
-    due: Option<u64>,
-    received: &str,
-    measured: &Measured,
-    cpu_per_1000: Option<f64>,
-) -> fmt::Result {
-    writeln!(f, "{:.1} messages acknowledged a second", measured.acked_per_second)?;
-    if let Some(due) = due {
-        writeln!(f, "{due} were due, warm-up included")?;
-    }
-    write_heading(f, "milliseconds")?;
-    write_latencies(f, "send to ack", &measured.ack)?;
-    write_latencies(f, received, &measured.received)?;
-    for (error, count) in &measured.errors {
-        writeln!(f, "{count} times: {error}")?;
-    }
-    if let Some(cpu) = cpu_per_1000 {
-        writeln!(f, "{cpu:.3} s of processor time for 1,000 messages")?;
-    }
-    Ok(())
-}
-
-fn write_reconnect(f: &mut fmt::Formatter<'_>, reconnect: &Reconnect) -> fmt::Result {
-    let Reconnect { clients, missing, attempts, violations, digest_mismatches, .. } = reconnect;
-    let ms = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
-    let [first, median, last] = [reconnect.first_ms, reconnect.median_ms, reconnect.last_ms].map(ms);
-    writeln!(f, "{clients} clients broke off; synced again: first {first}, median {median}, last {last}")?;
-    writeln!(
-        f,
-        "{attempts} attempts, {missing} clients missing, {violations} violations, {digest_mismatches} digests"
-    )?;
-    write_phases(f, &reconnect.phases)?;
-    for (service, count) in &reconnect.queries_per_connection {
-        writeln!(f, "{count:.2} database operations of {service} for each connection")?;
-    }
-    for (error, count) in &reconnect.errors {
-        writeln!(f, "{count} times: {error}")?;
-    }
-    writeln!(f, "In all:")
-}
-
-fn write_presence(f: &mut fmt::Formatter<'_>, storm: &PresenceStorm) -> fmt::Result {
-    writeln!(f, "{} pairs of watcher and watched user", storm.pairs)?;
-    for Told { phase, frames } in &storm.told {
-        writeln!(f, "{phase:<22} {frames:>9} statuses told")?;
-    }
-    write_phases(f, &storm.phases)?;
-    for (error, count) in &storm.errors {
-        writeln!(f, "{count} times: {error}")?;
-    }
-    writeln!(f, "In all:")
-}
-
-fn write_phases(f: &mut fmt::Formatter<'_>, phases: &[Phase]) -> fmt::Result {
-    write_heading(f, "bystanders, ms")?;
-    for phase in phases {
-        write_latencies(f, phase.name, &phase.received)?;
-    }
-    write!(f, "{:<22}", "processor s")?;
-    for phase in phases {
-        write!(f, " {:>16}", format!("{} {:.1} s", phase.name, phase.seconds))?;
-    }
-    writeln!(f)?;
-    let names = phases.first().map_or(&[][..], |phase| &phase.processes);
-    for name in names.iter().map(|used| &used.name) {
-        write!(f, "{name:<22}")?;
-        for phase in phases {
-            let used = phase.processes.iter().find(|used| used.name == *name);
-            write!(f, " {:>16.2}", used.map_or(0.0, |used| used.cpu_seconds))?;
+    /// Adds what went wrong.
+    pub(crate) fn with_errors(mut self, errors: Errors) -> Self {
+        for (error, count) in errors {
+            *self.errors.entry(error).or_default() += count;
         }
-        writeln!(f)?;
+        self
     }
-    write!(f, "{:<22}", "this generator")?;
-    for phase in phases {
-        write!(f, " {:>16.2}", phase.generator_cpu_seconds)?;
+
+    /// What the gateways' memory has grown by, in bytes for each of so many.
+    pub(crate) fn gateway_bytes_for_each(&self, count: usize) -> Option<f64> {
+        let is_gateway = |used: &&Used| used.name.starts_with("gateway") || used.name == "entrenous";
+        let grown: Vec<_> = self.processes.iter().filter(is_gateway).map(|used| used.memory_grown_kib).collect();
+        let bytes = grown.iter().sum::<i64>() * 1_024 / i64::try_from(count).ok().filter(|count| *count > 0)?;
+        (!grown.is_empty()).then(|| i64_to_f64(bytes))
     }
-    writeln!(f)?;
-    Ok(())
+
+    /// Seconds of processor time of all servers for each of so many, times a factor.
+    fn cpu_for_each(&self, count: u64, factor: f64) -> Option<f64> {
+        (count > 0 && !self.processes.is_empty()).then(|| self.servers_cpu_seconds / to_f64(count) * factor)
+    }
+
+    /// Reads one that was written as JSON.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
+    }
 }
 
-fn write_heading(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-    writeln!(f, "{name:<22} {:>9} {:>9} {:>9} {:>9} {:>9}", "p50", "p99", "p99.9", "max", "count")
+/// A count as a figure.
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "exact up to 2^53")]
+pub(crate) fn to_f64(count: u64) -> f64 {
+    count as f64
 }
 
-#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "two digits are shown")]
-fn write_latencies(f: &mut fmt::Formatter<'_>, name: &str, latencies: &Latencies) -> fmt::Result {
-    let ms = |us: u64| us as f64 / 1_000.0;
-    let Latencies { count, p50_us, p99_us, p999_us, max_us } = *latencies;
-    let [p50, p99, p999, max] = [p50_us, p99_us, p999_us, max_us].map(ms);
-    writeln!(f, "{name:<22} {p50:>9.2} {p99:>9.2} {p999:>9.2} {max:>9.2} {count:>9}")
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "exact up to 2^53")]
+fn i64_to_f64(number: i64) -> f64 {
+    number as f64
 }
+
+/// Microseconds as milliseconds.
+pub(crate) fn to_ms(us: u64) -> f64 {
+    to_f64(us) / 1_000.0
+}
+
+/// A number with as many digits as it deserves.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 || size == 0.0 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,11 @@ impl Stamps {
         Self { began: Instant::now(), began_ms: now.as_millis() as u64, run: rand::random::<u64>() & 0xfff }
     }
 
+    /// The moment, as an id can tell it.
+    pub(crate) fn whole_micros(&self, moment: Instant) -> Instant {
+        self.began + Duration::from_micros(micros(moment.saturating_duration_since(self.began)))
+    }
+
     /// The id (`UUIDv7`) of a message that is due then. The number tells apart what one sender has due at the same moment.
     pub(crate) fn id(&self, due: Instant, number: u64) -> EntryId {
         let due_us = micros(due.saturating_duration_since(self.began));

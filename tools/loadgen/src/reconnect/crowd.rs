@@ -14,7 +14,7 @@ use entrenous_model::{IdGenerator, UserId};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{output::progress, people::Person};
+use crate::{fill::pairs, output::progress, people::Person};
 
 /// Clients that connect, or write, at once while the run is prepared.
 const AT_ONCE: usize = 64;
@@ -148,35 +148,6 @@ impl Seen {
             () = tokio::time::sleep(PREPARATION_MAX) => {
                 anyhow::bail!("{} of {wanted} after {} s", *count.borrow(), PREPARATION_MAX.as_secs())
             }
-        }
-    }
-}
-
-/// Who meets whom, so that each of `people` is in `degree` pairs: everybody with the next ones in a circle, and where the
-/// degree is odd with the one opposite.
-fn pairs(people: usize, degree: usize) -> Vec<(usize, usize)> {
-    let around = |step: usize| (0..people).map(move |from| (from, (from + step) % people));
-    let mut pairs: Vec<_> = (1..=degree / 2).flat_map(around).collect();
-    if !degree.is_multiple_of(2) {
-        pairs.extend((0..people / 2).map(|from| (from, from + people / 2)));
-    }
-    pairs
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn everybody_is_in_as_many_pairs_and_no_pair_comes_twice() {
-        for (people, degree) in [(2, 1), (10, 1), (10, 4), (10, 5), (9, 4), (3_000, 7), (10, 0)] {
-            let pairs = pairs(people, degree);
-            let different: BTreeSet<_> = pairs.iter().map(|(one, other)| (one.min(other), one.max(other))).collect();
-            assert_eq!((different.len(), pairs.len()), (people * degree / 2, people * degree / 2), "{people} {degree}");
-            let of = |who: usize| pairs.iter().filter(|(one, other)| who == *one || who == *other).count();
-            assert!((0..people.min(50)).all(|who| of(who) == degree), "{people} {degree}");
         }
     }
 }
