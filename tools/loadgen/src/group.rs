@@ -50,10 +50,17 @@ pub(crate) struct Parameters {
 
 /// Counts a message as received when the last member has it. One writer has one message due at a moment.
 #[derive(Debug)]
-struct LastOf {
+pub(crate) struct LastOf {
     measure: Arc<Measure>,
     readers: usize,
     received: Mutex<HashMap<Instant, usize>>,
+}
+
+impl LastOf {
+    /// Counts for so many readers.
+    pub(crate) fn new(measure: &Arc<Measure>, readers: usize) -> Self {
+        Self { measure: Arc::clone(measure), readers, received: Mutex::default() }
+    }
 }
 
 impl Observe for LastOf {
@@ -88,7 +95,7 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     let from = begin + Duration::from_secs(parameters.warm_up);
     let end = from + Duration::from_secs(parameters.duration);
     let measure = Arc::new(Measure::between(from, end)?);
-    let last_of = LastOf { measure: Arc::clone(&measure), readers: sockets.len(), received: Mutex::default() };
+    let last_of = LastOf::new(&measure, sockets.len());
     let run = Arc::new(Run { observer: Arc::new(last_of), stamps, end, receipts: parameters.receipts });
     progress(&format!("sending for {} s", parameters.warm_up + parameters.duration));
     let mut tasks = JoinSet::new();
@@ -115,6 +122,7 @@ async fn begin(people: &[Person]) -> anyhow::Result<entrenous_model::Conversatio
         metadata: None,
         members: others.iter().map(|person| person.user_id).collect(),
         history_visible: false,
+        posting: None,
     };
     Ok(owner.api()?.create_conversation(&group).await?.id)
 }
@@ -127,7 +135,7 @@ mod tests {
     fn a_message_is_received_when_the_last_member_has_it() {
         let now = Instant::now();
         let measure = Arc::new(Measure::between(now, now + Duration::from_secs(9)).unwrap());
-        let last_of = LastOf { measure: Arc::clone(&measure), readers: 3, received: Mutex::default() };
+        let last_of = LastOf::new(&measure, 3);
         for due in [now, now, now + Duration::from_micros(1), now] {
             assert_eq!(measure.result().received.count, 0);
             last_of.received(due);

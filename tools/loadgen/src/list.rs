@@ -92,6 +92,7 @@ async fn fill(writer: &Api, reader: entrenous_model::UserId, parameters: &Parame
         metadata: None,
         members: vec![reader],
         history_visible: false,
+        posting: None,
     };
     progress(&format!("making {} conversations", parameters.conversations));
     let making = (0..parameters.conversations).map(|_| async { writer.create_conversation(&group()).await });

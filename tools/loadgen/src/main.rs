@@ -8,6 +8,7 @@
 //! with `IDENTITY_HASH_MEMORY_KIB=64` where that does not matter.
 
 mod bystanders;
+mod channel;
 mod group;
 mod idle;
 mod list;
@@ -59,6 +60,8 @@ enum Scenario {
     OneToOne(one_to_one::Parameters),
     /// A group: one member writes, all the others receive.
     Group(group::Parameters),
+    /// A channel: its owner writes, very many members receive.
+    Channel(channel::Parameters),
     /// Somebody with very many conversations asks for their list.
     List(list::Parameters),
     /// Connections that do nothing: memory of each.
@@ -88,6 +91,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         match &cli.scenario {
             Scenario::OneToOne(parameters) => one_to_one::run(target, parameters).await,
             Scenario::Group(parameters) => group::run(target, parameters).await,
+            Scenario::Channel(parameters) => channel::run(target, parameters).await,
             Scenario::List(parameters) => list::run(target, parameters).await,
             Scenario::Idle(parameters) => idle::run(target, parameters).await,
             Scenario::Presence(parameters) => presence::run(target, parameters).await,

@@ -43,6 +43,8 @@ enum Shown {
         measured: Measured,
         /// Seconds of processor time of all servers, for 1,000 acknowledged messages.
         servers_cpu_seconds_per_1000: Option<f64>,
+        /// Microseconds of processor time of all servers, for one message to one receiver.
+        servers_cpu_us_per_delivery: Option<f64>,
     },
     Connections {
         connections: u64,
@@ -136,7 +138,14 @@ impl Report {
         let duration = parameters.get("duration").and_then(Value::as_f64).unwrap_or_default();
         let acked = measured.acked_per_second * duration;
         let per_1000 = (acked > 0.0 && !servers.used.is_empty()).then(|| cpu / acked * 1_000.0);
-        let shown = Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000: per_1000 };
+        let many = u32::try_from(receivers).unwrap_or(u32::MAX);
+        let shown = Shown::Messages {
+            due,
+            receivers,
+            measured,
+            servers_cpu_seconds_per_1000: per_1000,
+            servers_cpu_us_per_delivery: per_1000.map(|seconds| seconds * 1_000.0 / f64::from(many.max(1))),
+        };
         Self::new(parameters, shown, servers)
     }
 
@@ -186,9 +195,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.parameters)?;
         match &self.shown {
-            Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000 } => {
+            Shown::Messages { due, receivers, measured, servers_cpu_seconds_per_1000, servers_cpu_us_per_delivery } => {
                 let received = if *receivers > 1 { "send to the last" } else { "send to received" };
                 write_messages(f, *due, received, measured, *servers_cpu_seconds_per_1000)?;
+                if let Some(cpu) = servers_cpu_us_per_delivery.filter(|_| *receivers > 1) {
+                    writeln!(f, "{cpu:.2} µs of processor time for each delivery")?;
+                }
             }
             Shown::Connections { connections, opened_per_second, gateway_bytes_per_connection } => {
                 writeln!(f, "{connections} connections, {opened_per_second:.0} opened a second")?;
