@@ -1,5 +1,7 @@
 //! Whatever the live plane loses, repeats or reorders, a live connection gets each entry once and in order.
 
+mod channels;
+
 use std::rc::Rc;
 
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, UserId};

@@ -539,3 +539,32 @@ proptest! {
         world.finish()?;
     }
 }
+
+#[test]
+fn nobody_goes_live_on_a_membership_from_before_the_last_leave() {
+    for is_member in [true, false] {
+        let mut fanout = Fanout::default();
+        let (mine, other) = (connection(&mut fanout, 1), connection(&mut fanout, 2));
+        let standing = |leaves| Standing { conversation: id_of(0), kind: ConversationKind::Channel, head: 3, leaves };
+        fanout.start_syncing(&other, &standing(1));
+        let budget = Budget { entries: 10, bytes: 1_000, entries_per_conversation: 10, page_bytes: 1_000 };
+        let mut replays = Replays::start(&mut fanout, &mine, vec![Replay::catch_up(standing(0))], budget);
+        let asked = replays.next_page(&mut fanout).expect("the head is reached, but somebody has left meanwhile");
+        let read = RangeRead {
+            conversation_id: id_of(0),
+            is_readable: is_member,
+            entries: Vec::new(),
+            first_seq: 1,
+            readable_from: 1,
+            last_seq: 3,
+            has_more: false,
+            leaves: 1,
+            left: Vec::new(),
+        };
+        assert_eq!(asked.ranges.len(), 1);
+        replays.on_page(&mut fanout, vec![read]);
+        assert!(replays.next_page(&mut fanout).is_none());
+        assert_eq!(mine.mode(id_of(0)) == Mode::Live, is_member);
+        assert_eq!(mine.knows(id_of(0)), is_member);
+    }
+}
