@@ -368,16 +368,11 @@ impl Fanout {
     fn forward(&mut self, conversation: ConversationId, forward: &Forward<'_>) {
         if let Some(member) = forward.member
             && member.change.leaves_a_member()
+            && let Some(&Feed { kind, leaves, .. }) = self.feeds.get(&conversation)
         {
-            let feed = self.feeds.get(&conversation);
-            let standing = feed.map(|feed| Standing {
-                conversation,
-                kind: feed.kind,
-                head: forward.seq.saturating_sub(1),
-                leaves: feed.leaves,
-            });
+            let standing = Standing { conversation, kind, head: forward.seq.saturating_sub(1), leaves };
             for user in std::iter::once(member.user_id).chain(member.members.iter().copied()) {
-                standing.into_iter().for_each(|standing| self.join(user, standing));
+                self.join(user, standing);
             }
         }
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };

@@ -10,6 +10,7 @@ struct Scene {
     _cluster: Cluster,
     _store: Node,
     near: Node,
+    _far: Node,
     owner: Person,
 }
 
@@ -21,7 +22,7 @@ impl Scene {
         let (near, far) = tokio::join!(cluster.gateway(&settings), cluster.gateway(&settings));
         let (near, far) = (near.unwrap(), far.unwrap());
         let owner = Person::new(&far.url(), "owner").await.unwrap();
-        Self { _cluster: cluster, _store: store, near, owner }
+        Self { _cluster: cluster, _store: store, near, _far: far, owner }
     }
 
     /// Somebody at the gateway that will be cut off.

@@ -264,11 +264,10 @@ fn note_typing(
         acknowledge(connection, id);
     };
     if connection.mode(conversation_id) == Mode::Live {
-        let is_channel = worker.fanout.borrow().is_channel(conversation_id);
-        if is_channel {
-            acknowledge(connection, id)
+        if worker.fanout.borrow().is_channel(conversation_id) {
+            acknowledge(connection, id);
         } else {
-            note(worker, connection)
+            note(worker, connection);
         }
         return;
     }
