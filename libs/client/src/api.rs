@@ -223,12 +223,21 @@ impl Api {
         .await
     }
 
-    /// The members of a conversation.
+    /// The members of a conversation by id, from a page's `next` on. Of a channel only moderators and owners see them.
     ///
     /// # Errors
     /// As every call.
-    pub async fn members(&self, conversation_id: ConversationId) -> Result<Page<Member>, ApiError> {
-        json(self.request(Method::GET, &format!("conversations/{conversation_id}/members"))).await
+    pub async fn members(
+        &self,
+        conversation_id: ConversationId,
+        cursor: Option<&str>,
+    ) -> Result<Page<Member>, ApiError> {
+        let request = self.request(Method::GET, &format!("conversations/{conversation_id}/members"));
+        json(match cursor {
+            Some(cursor) => request.query(&[("cursor", cursor)]),
+            None => request,
+        })
+        .await
     }
 
     /// Adds a member.

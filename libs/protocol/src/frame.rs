@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use crate::{
     Code, Failure, Limits, NewMessage,
     device_message::{DeviceMessage, DeviceMessageBatch, DeviceMessageFields},
+    entry::MemberContent,
     live::{Receipt, ReceiptKind, Typing},
     message::{MessageFields, too_large},
     status::{PresenceStatus, StatusChoice, UserStatus, WATCHED_MAX},
@@ -361,6 +362,19 @@ pub fn conversation_joined(conversation_id: ConversationId, seq: u64) -> String 
 pub fn conversation_left(conversation_id: ConversationId, seq: u64) -> String {
     let payload = json!({"event": "conversation_left", "conversation_id": conversation_id, "seq": seq});
     print("notification", None, &payload)
+}
+
+/// `notification` `member_changed`: in a channel whose head is `seq`.
+pub fn channel_member_changed(conversation_id: ConversationId, seq: u64, content: &MemberContent) -> String {
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        event: &'static str,
+        conversation_id: ConversationId,
+        seq: u64,
+        #[serde(flatten)]
+        content: &'a MemberContent,
+    }
+    print("notification", None, &json!(Payload { event: "member_changed", conversation_id, seq, content }))
 }
 
 /// `notification` `device_messages_expired`.

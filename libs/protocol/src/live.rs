@@ -5,11 +5,11 @@
 //! | 0 | 1 | version, 1 |
 //! | 1 | 1 | [`LiveKind`] |
 //! | 2 | 2 | flags |
-//! | 4 | 4 | reserved, 0 |
+//! | 4 | 4 | how many have left the channel so far; 0 where the subject is no channel |
 //! | 8 | 8 | publisher: drawn at its start |
 //! | 16 | 8 | the publisher's number in this shard: 1, 2, 3, …; 0 in a beat |
 //! | 24 | 16 | conversation or user; 0 in a beat |
-//! | 40 | 8 | seq, 0 where there is none; in a beat the publisher's age in milliseconds |
+//! | 40 | 8 | seq, of a membership the head; 0 where there is none; in a beat the publisher's age in milliseconds |
 //! | 48 | 8 | origin: the connection that sent it, 0 where there is none |
 //! | 56 | 8 | incarnation of the store |
 //!
@@ -20,7 +20,7 @@ use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, Timestamp
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::entry::ConversationKind;
+use crate::entry::{ConversationKind, MemberContent};
 
 /// Length of the preamble in bytes.
 pub const PREAMBLE_BYTES: usize = 64;
@@ -39,6 +39,8 @@ pub enum LiveKind {
     UserNotice,
     /// How far a publisher has numbered each shard: the [`encode_numbers`] of every one that it has used. Once a second.
     Beat,
+    /// A [`ChannelMembership`] in JSON: somebody joined or left a channel, which is no entry.
+    Membership,
 }
 
 /// The fixed head of a live message.
@@ -47,6 +49,7 @@ pub enum LiveKind {
 pub struct Preamble {
     pub kind: LiveKind,
     pub flags: u16,
+    pub leaves: u32,
     pub publisher: u64,
     pub number: u64,
     pub subject: Uuid,
@@ -64,6 +67,18 @@ pub struct LiveMessage {
     pub body: Bytes,
     /// The `traceparent` that came beside it.
     pub trace: Option<String>,
+}
+
+/// A change of a channel's members. The preamble says where it stands: a join begins after the head, and a leave ends with it;
+/// `leaves` counts it where it is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChannelMembership {
+    /// What changed.
+    pub content: MemberContent,
+    /// Who looks after the members and is told of each change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moderators: Vec<UserId>,
 }
 
 /// What a user's connections must hear that is no entry.
@@ -185,7 +200,17 @@ pub fn stable_hash(id: Uuid, buckets: u16) -> u16 {
 impl Preamble {
     /// A preamble of this kind in which everything else is 0.
     pub fn empty(kind: LiveKind) -> Self {
-        Self { kind, flags: 0, publisher: 0, number: 0, subject: Uuid::nil(), seq: 0, origin: 0, incarnation: 0 }
+        Self {
+            kind,
+            flags: 0,
+            leaves: 0,
+            publisher: 0,
+            number: 0,
+            subject: Uuid::nil(),
+            seq: 0,
+            origin: 0,
+            incarnation: 0,
+        }
     }
 
     /// The whole message: preamble, then body.
@@ -196,9 +221,10 @@ impl Preamble {
             LiveKind::Entry => 1,
             LiveKind::UserNotice => 2,
             LiveKind::Beat => 3,
+            LiveKind::Membership => 4,
         });
         out.put_u16(self.flags);
-        out.put_u32(0);
+        out.put_u32(self.leaves);
         out.put_u64(self.publisher);
         out.put_u64(self.number);
         out.put_slice(self.subject.as_bytes());
@@ -222,11 +248,13 @@ impl LiveMessage {
             1 => LiveKind::Entry,
             2 => LiveKind::UserNotice,
             3 => LiveKind::Beat,
+            4 => LiveKind::Membership,
             _ => return None,
         };
         let preamble = Preamble {
             kind,
             flags: u16::from_be_bytes(head.get(2..4)?.try_into().ok()?),
+            leaves: u32::from_be_bytes(head.get(4..8)?.try_into().ok()?),
             publisher: number(8)?,
             number: number(16)?,
             subject: Uuid::from_slice(head.get(24..40)?).ok()?,
@@ -268,6 +296,7 @@ mod tests {
         let preamble = Preamble {
             kind: LiveKind::Entry,
             flags: FLAG_MEMBER,
+            leaves: u32::MAX,
             publisher: 1,
             number: 2,
             subject: Uuid::from_u128(3),

@@ -144,6 +144,7 @@ pub enum MessagesFrom {
 }
 
 stored_names! {
+    Posting { Everyone = "everyone", Moderators = "moderators" }
     VisibleTo { Shared = "shared", Everyone = "everyone", Contacts = "contacts", Nobody = "nobody" }
     MessagesFrom { Everyone = "everyone", Contacts = "contacts", Nobody = "nobody" }
 }
@@ -195,6 +196,9 @@ pub struct CreateConversation {
     pub members: Vec<UserId>,
     #[serde(default)]
     pub history_visible: bool,
+    /// Of a channel: who may post, `moderators` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posting: Option<Posting>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]

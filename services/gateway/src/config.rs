@@ -21,6 +21,9 @@ pub struct LimitsOfOthers {
     /// Members of a group, at most, as the message store has it.
     #[arg(long, env, default_value_t = 1_000)]
     pub group_members_max: usize,
+    /// Members of a channel, at most, as the message store has it.
+    #[arg(long, env, default_value_t = 100_000)]
+    pub channel_members_max: usize,
     /// Groups and channels of a user, at most, as the message store has it.
     #[arg(long, env, default_value_t = 100)]
     pub conversations_per_user_max: usize,
@@ -184,6 +187,7 @@ impl Config {
             heartbeat_interval_ms: self.heartbeat_interval_ms,
             frames_per_second: self.frames_per_second_max,
             group_members: others.group_members_max,
+            channel_members: others.channel_members_max,
             conversations_per_user: others.conversations_per_user_max,
             password_min: others.password_min,
             password_max: others.password_max,

@@ -2,8 +2,11 @@
 //!
 //! Live messages are hints: a repeat is dropped; a hole makes the worker read that conversation on from the store until
 //! it has caught up, and what comes meanwhile is only noted. So every live connection gets every entry once, in order.
+//! Who joins or leaves a channel is no entry; a leave is counted instead, and an entry is forwarded only when every leave
+//! before it has been carried out.
 //! Everything here is synchronous and on one thread: between two awaits nothing moves.
 
+mod channels;
 #[cfg(test)]
 mod tests;
 mod unclaimed;
@@ -14,24 +17,38 @@ use ahash::{AHashMap, AHashSet};
 use bytestring::ByteString;
 use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
-    entry::{EntryKind, MemberContent},
+    entry::{ConversationKind, EntryKind, MemberContent},
     frame,
     live::{FLAG_MEMBER, LiveMessage, TypingBroadcast},
-    rpc::store::{Head, LogEntry, Memberships, Stored},
+    rpc::store::{Head, LogEntry, Memberships, RangeRead, Stored},
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::connection::{Connection, Mode};
-use unclaimed::Unclaimed;
+use unclaimed::{Mark, Unclaimed};
+
+/// Where a conversation stood when something was read of it in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) conversation: ConversationId,
+    pub(crate) kind: ConversationKind,
+    /// The last seq.
+    pub(crate) head: u64,
+    /// How many had left the channel.
+    pub(crate) leaves: u64,
+}
 
 /// A conversation that at least one connection of this worker has live or replays.
 #[derive(Debug)]
 struct Feed {
+    kind: ConversationKind,
     /// The last seq handed to the live connections.
     forwarded: u64,
-    /// The highest seq heard of.
-    head: u64,
+    /// How many leaves of the channel have been carried out.
+    leaves: u64,
+    /// The furthest place heard of.
+    heard: Mark,
     live: Vec<LiveEntry>,
     /// Connections that replay it.
     syncing: usize,
@@ -68,7 +85,9 @@ pub(crate) struct Fanout {
     unclaimed: Unclaimed,
     /// Holes that nobody repairs yet.
     holes: Vec<ConversationId>,
-    /// Conversations behind their head, by the tick at which that was first seen.
+    /// Users who left a conversation here, and may be members again.
+    to_check: Vec<UserId>,
+    /// Conversations behind what was heard of them, by the tick at which that was first seen.
     lagging: AHashSet<ConversationId>,
 }
 
@@ -139,18 +158,23 @@ impl Fanout {
     pub(crate) fn on_live_entry(&mut self, message: &LiveMessage) {
         let conversation = ConversationId::from(message.preamble.subject);
         let seq = message.preamble.seq;
+        let leaves = u64::from(message.preamble.leaves);
+        let mark = Mark { seq, leaves };
         let Some(feed) = self.feeds.get_mut(&conversation) else {
-            self.unclaimed.note(conversation, seq);
+            self.unclaimed.note(conversation, mark);
             return;
         };
-        feed.head = feed.head.max(seq);
+        feed.heard = feed.heard.max(mark);
         if seq <= feed.forwarded {
+            if feed.is_behind() {
+                self.lagging.insert(conversation);
+            }
             return;
         }
         if feed.is_repairing {
             return;
         }
-        if seq != feed.forwarded + 1 {
+        if seq != feed.forwarded + 1 || leaves > feed.leaves {
             self.holes.push(conversation);
             return;
         }
@@ -167,6 +191,19 @@ impl Fanout {
         };
         let forward = Forward { seq, text, id, sent_at: sent_at.map(Timestamp::from), member: member.as_ref() };
         self.forward(conversation, &forward);
+    }
+
+    /// Something says that a conversation is at least here. Nothing where it is not followed.
+    fn hear(&mut self, conversation: ConversationId, mark: Mark) -> Option<&mut Feed> {
+        let Some(feed) = self.feeds.get_mut(&conversation) else {
+            self.unclaimed.note(conversation, mark);
+            return None;
+        };
+        feed.heard = feed.heard.max(mark);
+        if feed.is_behind() {
+            self.lagging.insert(conversation);
+        }
+        Some(feed)
     }
 
     /// Whether some connection may wait for the ack of an entry of this origin. One that was rebuilt from the log has lost
@@ -194,29 +231,48 @@ impl Fanout {
         }
     }
 
-    /// Entries read from the log to repair a hole. Gives whether the conversation has caught up.
-    pub(crate) fn on_repaired(&mut self, conversation: ConversationId, entries: Vec<LogEntry>, head: u64) -> bool {
-        for entry in entries {
-            let Some(feed) = self.feeds.get(&conversation) else { return true };
-            if entry.seq != feed.forwarded + 1 {
-                continue;
+    /// What was read from the log to repair a hole. Gives whether the conversation has caught up.
+    pub(crate) fn on_repaired(&mut self, read: RangeRead) -> bool {
+        let conversation = read.conversation_id;
+        let known = self.carried_out(conversation).unwrap_or(read.leaves);
+        // Of very many leaves only the first ones were read: what comes after them waits.
+        let up_to = match read.left.last() {
+            Some(last) if last.leave_no < read.leaves => last.seq,
+            None if known < read.leaves => 0,
+            _ => u64::MAX,
+        };
+        let mut left = read.left.into_iter().peekable();
+        for entry in read.entries.into_iter().take_while(|entry| entry.seq <= up_to) {
+            let mut before = std::iter::from_fn(|| left.next_if(|leave| leave.seq < entry.seq));
+            if !before.all(|leave| self.carry_out(conversation, leave)) {
+                break;
             }
-            let text = ByteString::from(String::from(Box::<str>::from(entry.frame)));
-            let member = (entry.kind == EntryKind::Member).then(|| member_of(&text)).flatten();
-            let sent_at = serde_json::from_str::<FrameHead>(&text)
-                .ok()
-                .and_then(|head| chrono::DateTime::from_timestamp_millis(head.meta.timestamp))
-                .map(Timestamp::from);
-            let forward = Forward { seq: entry.seq, text, id: Some(entry.id), sent_at, member: member.as_ref() };
-            self.forward(conversation, &forward);
+            self.forward_logged(conversation, entry);
+        }
+        for leave in left {
+            self.carry_out(conversation, leave);
         }
         let Some(feed) = self.feeds.get_mut(&conversation) else { return true };
-        feed.head = feed.head.max(head);
-        let has_caught_up = feed.forwarded >= feed.head;
+        feed.heard = feed.heard.max(Mark { seq: read.last_seq, leaves: read.leaves });
+        let has_caught_up = !feed.is_behind();
         if has_caught_up {
             feed.is_repairing = false;
         }
         has_caught_up
+    }
+
+    fn forward_logged(&mut self, conversation: ConversationId, entry: LogEntry) {
+        if self.forwarded(conversation) != Some(entry.seq - 1) {
+            return;
+        }
+        let text = ByteString::from(String::from(Box::<str>::from(entry.frame)));
+        let member = (entry.kind == EntryKind::Member).then(|| member_of(&text)).flatten();
+        let sent_at = serde_json::from_str::<FrameHead>(&text)
+            .ok()
+            .and_then(|head| chrono::DateTime::from_timestamp_millis(head.meta.timestamp))
+            .map(Timestamp::from);
+        let forward = Forward { seq: entry.seq, text, id: Some(entry.id), sent_at, member: member.as_ref() };
+        self.forward(conversation, &forward);
     }
 
     /// A repair could not read the log: it is tried again at the next tick.
@@ -245,18 +301,15 @@ impl Fanout {
 
     /// Something says that a conversation's head is at least here: its live message should come, or have come.
     pub(crate) fn note_head(&mut self, conversation: ConversationId, head: u64) {
-        if let Some(feed) = self.feeds.get_mut(&conversation) {
-            feed.head = feed.head.max(head);
-            if feed.forwarded < feed.head {
-                self.lagging.insert(conversation);
-            }
+        if self.feeds.contains_key(&conversation) {
+            self.hear(conversation, Mark { seq: head, leaves: 0 });
         }
     }
 
-    /// Where a conversation was behind its head at the last tick and still is, a live message was lost: a hole.
+    /// Where a conversation was behind at the last tick and still is, a live message was lost: a hole.
     pub(crate) fn tick(&mut self) {
         for conversation in std::mem::take(&mut self.lagging) {
-            if self.feeds.get(&conversation).is_some_and(|feed| feed.forwarded < feed.head && !feed.is_repairing) {
+            if self.feeds.get(&conversation).is_some_and(|feed| feed.is_behind() && !feed.is_repairing) {
                 self.holes.push(conversation);
             }
         }
@@ -267,7 +320,7 @@ impl Fanout {
         let mut is_behind = false;
         for head in heads {
             if let Some(feed) = self.feeds.get_mut(&head.conversation_id) {
-                feed.head = feed.head.max(head.last_seq);
+                feed.heard.seq = feed.heard.seq.max(head.last_seq);
                 if feed.forwarded < head.last_seq {
                     is_behind = true;
                     self.holes.push(head.conversation_id);
@@ -280,7 +333,7 @@ impl Fanout {
     /// A conversation is no more: nothing of it is missing.
     pub(crate) fn on_gone(&mut self, conversation: ConversationId) {
         if let Some(feed) = self.feeds.get_mut(&conversation) {
-            feed.forwarded = feed.head;
+            (feed.forwarded, feed.leaves) = (feed.heard.seq, feed.heard.leaves);
             feed.is_repairing = false;
         }
     }
@@ -289,15 +342,13 @@ impl Fanout {
     pub(crate) fn on_memberships(&mut self, user: UserId, memberships: &Memberships) {
         for (conversation, left_seq) in &memberships.left {
             for connection in self.connections_of(user).to_vec() {
-                if connection.knows(*conversation) {
-                    connection.send(frame::conversation_left(*conversation, *left_seq));
-                    self.drop_view(&connection, *conversation);
-                }
+                self.tell_left(&connection, *conversation, *left_seq);
             }
         }
         for membership in &memberships.conversations {
             // Only who joined later than the last `sync` is told: from the first seq that the membership covers.
-            self.join(user, membership.conversation_id, membership.device_start_seq + 1);
+            self.join(user, Standing { head: membership.device_start_seq, ..Standing::of(membership) });
+            self.note_head(membership.conversation_id, membership.last_seq);
         }
         for connection in self.connections_of(user) {
             connection.membership_version.set(memberships.membership_version);
@@ -317,9 +368,11 @@ impl Fanout {
     fn forward(&mut self, conversation: ConversationId, forward: &Forward<'_>) {
         if let Some(member) = forward.member
             && member.change.leaves_a_member()
+            && let Some(&Feed { kind, leaves, .. }) = self.feeds.get(&conversation)
         {
+            let standing = Standing { conversation, kind, head: forward.seq.saturating_sub(1), leaves };
             for user in std::iter::once(member.user_id).chain(member.members.iter().copied()) {
-                self.join(user, conversation, forward.seq);
+                self.join(user, standing);
             }
         }
         let Some(feed) = self.feeds.get_mut(&conversation) else { return };
@@ -337,8 +390,10 @@ impl Fanout {
         }
     }
 
-    /// A user is a member from `joined_seq` on: their connections that have synced have the conversation live from there.
-    pub(crate) fn join(&mut self, user: UserId, conversation: ConversationId, joined_seq: u64) {
+    /// A user is a member after this head: their connections that have synced have the conversation live from there.
+    pub(crate) fn join(&mut self, user: UserId, standing: Standing) {
+        let Standing { conversation, kind, head, leaves } = standing;
+        let joined_seq = head + 1;
         for connection in self.connections_of(user).to_vec() {
             if !connection.has_synced.get() {
                 // What is new to it and what is not, only its `sync` can tell.
@@ -348,18 +403,20 @@ impl Fanout {
             if connection.knows(conversation) {
                 continue;
             }
-            let feed = self.open(conversation, joined_seq.saturating_sub(1));
-            if feed.forwarded >= joined_seq {
-                // The notice came late: this connection reads what it has missed by itself.
-                connection.send(frame::conversation_joined(conversation, joined_seq));
+            let feed = self.open(&standing);
+            connection.send(frame::conversation_joined(conversation, joined_seq));
+            if feed.forwarded >= joined_seq || feed.leaves > leaves {
+                // The news came late: this connection reads what it has missed by itself, and whether it is a member still.
                 connection.set_mode(conversation, Mode::Paused);
-                connection.request_catch_up(conversation, joined_seq.saturating_sub(1));
+                connection.request_catch_up(standing);
                 continue;
             }
-            feed.head = feed.head.max(joined_seq);
-            self.lagging.insert(conversation);
-            connection.send(frame::conversation_joined(conversation, joined_seq));
-            self.go_live(&connection, conversation, joined_seq.saturating_sub(1), true);
+            if kind == ConversationKind::Group {
+                // It is an entry.
+                feed.heard.seq = feed.heard.seq.max(joined_seq);
+                self.lagging.insert(conversation);
+            }
+            self.go_live(&connection, conversation, head, true);
         }
     }
 
@@ -382,29 +439,34 @@ impl Fanout {
         }
     }
 
-    /// Makes sure that the conversation is followed. `head` was read from the store just before.
-    fn open(&mut self, conversation: ConversationId, head: u64) -> &mut Feed {
-        let seen = self.unclaimed.head(conversation);
+    /// Makes sure that the conversation is followed. Where it stands was read from the store just before.
+    fn open(&mut self, standing: &Standing) -> &mut Feed {
+        let Standing { conversation, kind, head, leaves } = *standing;
+        let seen = self.unclaimed.mark(conversation);
         let feed = self.feeds.entry(conversation).or_insert(Feed {
+            kind,
             forwarded: head,
-            head: seen.max(head),
+            leaves,
+            heard: seen.max(Mark { seq: head, leaves }),
             live: Vec::new(),
             syncing: 0,
             is_repairing: false,
         });
-        if feed.forwarded < feed.head {
+        feed.heard.leaves = feed.heard.leaves.max(leaves);
+        if feed.is_behind() {
             self.lagging.insert(conversation);
         }
         feed
     }
 
-    /// A connection begins to replay a conversation whose head was read from the store just before.
-    pub(crate) fn start_syncing(&mut self, connection: &Rc<Connection>, conversation: ConversationId, head: u64) {
+    /// A connection begins to replay a conversation. Where it stands was read from the store just before.
+    pub(crate) fn start_syncing(&mut self, connection: &Rc<Connection>, standing: &Standing) {
+        let conversation = standing.conversation;
         let before = connection.set_mode(conversation, Mode::Syncing).map(|view| view.mode);
         if before == Some(Mode::Syncing) {
             return;
         }
-        self.open(conversation, head).syncing += 1;
+        self.open(standing).syncing += 1;
         if before == Some(Mode::Live) {
             if let Some(live) = self.take_live(conversation, connection) {
                 connection.note_sent(conversation, live.last_sent);
@@ -441,11 +503,11 @@ impl Fanout {
 
     /// The highest seq heard of.
     pub(crate) fn head(&self, conversation: ConversationId) -> Option<u64> {
-        self.feeds.get(&conversation).map(|feed| feed.head)
+        self.feeds.get(&conversation).map(|feed| feed.heard.seq)
     }
 
-    /// From here on the connection gets the conversation's live entries after `position`, which must not be behind
-    /// what was forwarded.
+    /// From here on the connection gets the live entries after `position`, which must not be behind what was forwarded, of a
+    /// conversation that is followed.
     pub(crate) fn go_live(
         &mut self,
         connection: &Rc<Connection>,
@@ -453,9 +515,9 @@ impl Fanout {
         position: u64,
         is_origin: bool,
     ) {
+        let Some(feed) = self.feeds.get_mut(&conversation) else { return };
         let before = connection.set_mode(conversation, Mode::Live);
         let last_sent = before.map_or(0, |view| view.last_sent);
-        let feed = self.open(conversation, position);
         if before.map(|view| view.mode) == Some(Mode::Syncing) {
             feed.syncing = feed.syncing.saturating_sub(1);
         }
@@ -520,8 +582,15 @@ impl Fanout {
             && let Some(feed) = self.feeds.remove(&conversation)
         {
             // Somebody may be about to open it with a head that was read before.
-            self.unclaimed.note(conversation, feed.head);
+            self.unclaimed.note(conversation, feed.heard);
         }
+    }
+}
+
+impl Feed {
+    /// Something that was heard of has not been forwarded or carried out.
+    fn is_behind(&self) -> bool {
+        self.forwarded < self.heard.seq || self.leaves < self.heard.leaves
     }
 }
 

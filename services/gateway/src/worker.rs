@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use bytestring::ByteString;
 use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
-    live::{FLAG_MEMBER, LiveKind, LiveMessage, TypingBroadcast, UserNotice},
+    live::{ChannelMembership, FLAG_MEMBER, LiveKind, LiveMessage, TypingBroadcast, UserNotice},
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
@@ -26,7 +26,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     connection::Connection,
-    fanout::{self, Fanout},
+    fanout::{self, Fanout, Standing},
     presence::watching::{self, Watching},
     sends::SendResult,
     state::Gateway,
@@ -133,6 +133,7 @@ impl Worker {
                 }
             }
             self.repair_holes();
+            self.check_users();
         }
     }
 
@@ -143,6 +144,7 @@ impl Worker {
                     match message.preamble.kind {
                         LiveKind::Entry => self.on_entry(message),
                         LiveKind::UserNotice => self.on_notice(message),
+                        LiveKind::Membership => self.on_membership(message),
                         LiveKind::Beat => {}
                     }
                 }
@@ -183,6 +185,17 @@ impl Worker {
         }
     }
 
+    fn on_membership(&self, message: &LiveMessage) {
+        let Ok(membership) = serde_json::from_slice::<ChannelMembership>(&message.body) else {
+            // A newer service's; where somebody has left, the next entry tells so.
+            return;
+        };
+        self.fanout.borrow_mut().on_membership(&message.preamble, &membership);
+        if !self.watching.is_empty() {
+            self.watching.judge_again(membership.content.user_id);
+        }
+    }
+
     fn on_notice(&self, message: &LiveMessage) {
         let Ok(notice) = serde_json::from_slice::<UserNotice>(&message.body) else {
             // A newer service's; ours to ignore.
@@ -190,8 +203,10 @@ impl Worker {
         };
         let user = UserId::from(message.preamble.subject);
         match notice {
-            UserNotice::ConversationJoined { conversation_id, joined_seq, .. } => {
-                self.fanout.borrow_mut().join(user, conversation_id, joined_seq);
+            UserNotice::ConversationJoined { conversation_id: conversation, kind, joined_seq } => {
+                // Of a channel only its first members are told so: nobody had left.
+                let standing = Standing { conversation, kind, head: joined_seq.saturating_sub(1), leaves: 0 };
+                self.fanout.borrow_mut().join(user, standing);
                 self.watching.judge_again(user);
             }
             UserNotice::LoginsEnded { login_ids } => {
@@ -272,6 +287,26 @@ impl Worker {
         }
     }
 
+    /// Starts a read of the memberships of those who left something, and may be members again.
+    pub(crate) fn check_users(self: &Rc<Self>) {
+        let users = self.fanout.borrow_mut().take_to_check();
+        if !users.is_empty() {
+            actix_web::rt::spawn(Rc::clone(self).read_again(users));
+        }
+    }
+
+    async fn read_again(self: Rc<Self>, users: AHashSet<UserId>) {
+        let devices: Vec<Attaching> = {
+            let fanout = self.fanout.borrow();
+            let first = |user: &UserId| fanout.connections_of(*user).first().map(|connection| connection.device());
+            users.iter().filter_map(first).collect()
+        };
+        let reads = devices.iter().map(|device| self.read_memberships(*device));
+        for (device, memberships) in devices.iter().zip(join_all(reads).await) {
+            self.fanout.borrow_mut().on_memberships(device.user_id, &memberships);
+        }
+    }
+
     /// Reads conversations on from the store until they have caught up with their heads.
     async fn repair(self: Rc<Self>, mut behind: Vec<(ConversationId, u64)>) {
         metrics::counter!("chat_gap_repairs_total").increment(u64::try_from(behind.len()).unwrap_or(0));
@@ -285,8 +320,16 @@ impl Worker {
 
     /// One read; gives what is still behind. What could not be read is looked at again at the next tick.
     async fn read_on(&self, behind: &[(ConversationId, u64)]) -> Vec<(ConversationId, u64)> {
-        let range = |&(conversation_id, after): &(_, u64)| Range { conversation_id, after, limit: LOG_PAGE_MAX };
-        let ranges = behind.iter().map(range).collect();
+        let ranges = {
+            let fanout = self.fanout.borrow();
+            let range = |&(conversation_id, after): &(_, u64)| Range {
+                conversation_id,
+                after,
+                limit: LOG_PAGE_MAX,
+                leaves_after: fanout.carried_out(conversation_id).unwrap_or(0),
+            };
+            behind.iter().map(range).collect()
+        };
         let request = ReadRangesRequest { reader: None, ranges, bytes_max: PAGE_BYTES_MAX };
         let reads = self.gateway.call::<store::ReadRanges>(&request).await.unwrap_or_default();
         let mut fanout = self.fanout.borrow_mut();
@@ -302,8 +345,8 @@ impl Worker {
                 continue;
             }
             // The head that was heard of is not there yet, where nothing came although everything fitted.
-            let is_stuck = read.entries.is_empty() && !read.has_more;
-            if fanout.on_repaired(conversation, read.entries, read.last_seq) {
+            let is_stuck = read.entries.is_empty() && read.left.is_empty() && !read.has_more;
+            if fanout.on_repaired(read) {
                 continue;
             }
             if is_stuck {

@@ -17,6 +17,9 @@ pub struct Config {
     /// Members of a group, at most. Groups that exist keep the limit that they were made with.
     #[arg(long, env, default_value = "1000")]
     pub group_members_max: NonZeroU32,
+    /// Members of a channel, at most. Channels that exist keep the limit that they were made with.
+    #[arg(long, env, default_value = "100000")]
+    pub channel_members_max: NonZeroU32,
     /// Groups and channels that a user owns or is in, at most.
     #[arg(long, env, default_value = "100")]
     pub conversations_per_user_max: NonZeroU32,

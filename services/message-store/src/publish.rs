@@ -23,7 +23,7 @@ use entrenous_protocol::{
     Entry, RawValue,
     entry::MessageType,
     event::EntryAppended,
-    live::{FLAG_MEMBER, UserNotice},
+    live::{ChannelMembership, FLAG_MEMBER, UserNotice},
 };
 use entrenous_runtime::{Shutdown, Tasks};
 use tokio::sync::mpsc;
@@ -52,11 +52,24 @@ const SWEEPER_CONNECTIONS: usize = 1;
 pub(crate) struct LiveFrame {
     conversation_id: ConversationId,
     seq: u64,
+    /// How many have left the channel before.
+    leaves: u64,
     origin: u64,
     flags: u16,
     frame: Box<RawValue>,
     /// The `traceparent` of the message, where it is traced.
     trace: Option<String>,
+}
+
+/// Somebody joined or left a channel.
+#[derive(Debug)]
+pub(crate) struct MembershipFrame {
+    pub(crate) conversation_id: ConversationId,
+    /// The last seq before a join, or of the membership that ended.
+    pub(crate) head: u64,
+    /// How many have left, this one included.
+    pub(crate) leaves: u64,
+    pub(crate) membership: ChannelMembership,
 }
 
 /// What one transaction has to tell.
@@ -66,6 +79,7 @@ pub(crate) struct Publication {
     row: Option<FeedRow>,
     /// Told before the frames.
     notices: Vec<(UserId, UserNotice)>,
+    memberships: Vec<MembershipFrame>,
     frames: Vec<LiveFrame>,
     events: Vec<(EntryAppended, entrenous_model::Timestamp)>,
 }
@@ -81,12 +95,18 @@ impl Publication {
         self.notices.push((user_id, notice));
     }
 
+    /// Tells of a join or leave of a channel.
+    pub(crate) fn membership(&mut self, frame: MembershipFrame) {
+        self.memberships.push(frame);
+    }
+
     /// Adds an entry that was appended; those of a conversation in the order of their seqs.
-    pub(crate) fn entry(&mut self, setting: &Setting, entry: &Entry, origin: u64, countable_no: u64) {
+    pub(crate) fn entry(&mut self, setting: &Setting, entry: &Entry, origin: u64, countable_no: u64, leaves: u64) {
         let is_member = entry.kind == entrenous_protocol::EntryKind::Member;
         self.frames.push(LiveFrame {
             conversation_id: entry.conversation_id,
             seq: entry.seq,
+            leaves,
             origin,
             flags: if is_member { FLAG_MEMBER } else { 0 },
             frame: setting.frame(entry),
@@ -104,7 +124,7 @@ impl Publication {
     }
 
     fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.frames.is_empty()
+        self.notices.is_empty() && self.memberships.is_empty() && self.frames.is_empty()
     }
 }
 
@@ -190,6 +210,13 @@ impl Publisher {
     /// Publishes; what does not fit into the queue is left to the sweeper.
     pub(crate) fn publish(&self, publication: Publication) {
         if !publication.is_empty() && self.live.try_send(publication).is_err() {
+            self.metrics.publication_dropped("live");
+        }
+    }
+
+    /// Publishes what has no row in the feed, where a sweeper would find it: waits until there is room in the queue.
+    pub(crate) async fn publish_unswept(&self, publication: Publication) {
+        if self.live.send(publication).await.is_err() {
             self.metrics.publication_dropped("live");
         }
     }

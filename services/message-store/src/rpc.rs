@@ -2,6 +2,7 @@
 
 mod append;
 mod attach;
+mod channels;
 mod conversations;
 mod create;
 mod directs;
@@ -61,6 +62,7 @@ pub(crate) struct Context {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) group_members: u32,
+    pub(crate) channel_members: u32,
     pub(crate) conversations_per_user: u32,
 }
 

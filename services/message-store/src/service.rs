@@ -62,6 +62,7 @@ impl Service {
         let digest_key = DigestKey::parse(config.entry_digest_key.expose())?;
         let bounds = Bounds {
             group_members: config.group_members_max.get(),
+            channel_members: config.channel_members_max.get(),
             conversations_per_user: config.conversations_per_user_max.get(),
         };
         let readiness = Readiness::new();

@@ -11,6 +11,7 @@ pub(crate) mod directs;
 pub(crate) mod entries;
 pub(crate) mod feed;
 pub(crate) mod feed_entries;
+pub(crate) mod leaves;
 pub(crate) mod memberships;
 pub(crate) mod pending_device_messages;
 pub(crate) mod privacy;

@@ -4,6 +4,7 @@
 
 mod auth;
 mod bad_input;
+mod channels;
 mod chat;
 mod device_messages;
 mod faults;

@@ -75,7 +75,7 @@ async fn blocking(alice: &Person, bob: &Person, carol: &Person) {
     // In a group nothing changes; and it is the first thing that bob hears of since.
     let room = group(carol, &[alice]).await;
     carol.api.add_member(room, bob.user_id, None).await.unwrap();
-    assert_eq!(carol.api.members(room).await.unwrap().items.len(), 2, "whom he blocked does not bring him there");
+    assert_eq!(carol.api.members(room, None).await.unwrap().items.len(), 2, "whom he blocked does not bring him there");
     bob.api.set_blocked(carol.user_id, false).await.unwrap();
     carol.api.add_member(room, bob.user_id, None).await.unwrap();
     alice.api.send_message(room, &text("hello")).await.unwrap();
@@ -107,7 +107,7 @@ async fn invitations(alice: &Person, bob: &Person, carol: &Person) {
     let room = group(alice, &[bob, carol]).await;
     let added = alice.api.add_member(room, bob.user_id, None).await.unwrap();
     assert_eq!(added.user_id, bob.user_id);
-    let members = alice.api.members(room).await.unwrap().items;
+    let members = alice.api.members(room, None).await.unwrap().items;
     assert!(members.len() == 2 && members.iter().all(|member| member.user_id != bob.user_id), "{members:?}");
     assert_eq!(conversations(bob).await, before);
     bob.api.set_blocked(alice.user_id, false).await.unwrap();

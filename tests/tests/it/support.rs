@@ -38,6 +38,7 @@ pub(crate) fn conversation(kind: ConversationKind, members: &[&Person]) -> Creat
         metadata: None,
         members: members.iter().map(|person| person.user_id).collect(),
         history_visible: false,
+        posting: None,
     }
 }
 

@@ -6,6 +6,7 @@ use entrenous_model::{ConnectionId, ConversationId, DeviceId, Timestamp, UserId}
 use entrenous_protocol::{
     Entry, FieldError,
     device_message::{DeviceMessage, DeviceMessageFields},
+    entry::{MemberChange, Role},
     frame::{SyncRequest, SyncedConversation, SyncedQueue},
     message::MessageFields,
     status::{PresenceStatus, StatusChoice},
@@ -133,6 +134,15 @@ pub enum Notification {
     ConversationJoined { conversation_id: ConversationId, seq: u64 },
     /// The user was a member up to `seq`.
     ConversationLeft { conversation_id: ConversationId, seq: u64 },
+    /// Somebody joined or left a channel whose head is `seq`; told to those who look after its members.
+    MemberChanged {
+        conversation_id: ConversationId,
+        seq: u64,
+        user_id: UserId,
+        change: MemberChange,
+        role: Option<Role>,
+        by: UserId,
+    },
     /// Device messages up to here expired before this device acknowledged them. Told at each `sync` until it acknowledges
     /// `up_to`.
     DeviceMessagesExpired { up_to: u64 },

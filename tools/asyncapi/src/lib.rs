@@ -7,7 +7,7 @@ use entrenous_bus::subjects;
 use entrenous_protocol::{
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     failure::Failure,
-    live::{LIVE_SHARDS, TypingBroadcast, UserNotice},
+    live::{ChannelMembership, LIVE_SHARDS, TypingBroadcast, UserNotice},
     rpc::{
         self,
         presence::{GatewayReport, ListRequest, ReplicaBeat, StatusReport},
@@ -218,6 +218,7 @@ impl Parts {
 
     fn live(&mut self) {
         let notice = self.generator.subschema_for::<UserNotice>();
+        let membership = self.generator.subschema_for::<ChannelMembership>();
         let preamble = "A preamble of 64 bytes (libs/protocol/src/live.rs)";
         let entry = json!({
             "name": "entry",
@@ -230,11 +231,21 @@ impl Parts {
             "contentType": "application/octet-stream",
             "payload": notice,
         });
+        let membership = json!({
+            "name": "membership",
+            "summary": format!("{preamble}, then this in JSON: somebody joined or left a channel."),
+            "contentType": "application/octet-stream",
+            "payload": membership,
+        });
         self.subject(Subject {
             name: "live",
             address: "entrenous.live.{shard}".to_owned(),
             help: "What gateways hand to connections; at most once.",
-            messages: vec![("live.entry".to_owned(), entry), ("live.user_notice".to_owned(), notice)],
+            messages: vec![
+                ("live.entry".to_owned(), entry),
+                ("live.membership".to_owned(), membership),
+                ("live.user_notice".to_owned(), notice),
+            ],
             action: "send",
         });
         if let Some(channel) = self.channels.get_mut("live") {

@@ -13,10 +13,10 @@ use entrenous_model::{Clock, DeviceId, IdGenerator, SystemClock};
 use entrenous_protocol::{
     Code, Entry, Failure, Limits,
     device_message::DeviceMessage,
-    entry::{ConversationKind, EntryKind},
+    entry::{ConversationKind, EntryKind, MemberChange, MemberContent, Role},
     event::{CloudEvent, ENTRY_APPENDED, EntryAppended},
     frame::{self, SyncedConversation, SyncedQueue},
-    live::{Receipt, ReceiptKind, Typing, UserNotice},
+    live::{ChannelMembership, Receipt, ReceiptKind, Typing, UserNotice},
     rpc::{Reply, identity, store},
     status::UserStatus,
 };
@@ -197,6 +197,11 @@ fn device_message() -> DeviceMessage {
     }
 }
 
+fn member_content() -> MemberContent {
+    let (user_id, by) = (IdGenerator.next(), IdGenerator.next());
+    MemberContent { user_id, change: MemberChange::Added, role: Some(Role::Member), by, members: Vec::new() }
+}
+
 fn server_frames() -> Vec<String> {
     let now = SystemClock.now();
     let synced = SyncedConversation {
@@ -231,6 +236,7 @@ fn server_frames() -> Vec<String> {
         }),
         frame::conversation_joined(IdGenerator.next(), 1),
         frame::conversation_left(IdGenerator.next(), 1),
+        frame::channel_member_changed(IdGenerator.next(), 1, &member_content()),
         frame::device_messages_expired(7),
         frame::sync_complete(id, &[synced], SyncedQueue { last_seq: 7, has_more: true }),
         frame::sync_complete(None, &[], SyncedQueue::default()),
@@ -280,6 +286,8 @@ fn what_travels_over_nats_is_described() {
     assert_valid(&payload_of("rpc.identity.users.answer", true), &json!(refusal));
     let notice = UserNotice::LoginsEnded { login_ids: vec![IdGenerator.next()] };
     assert_valid(&payload_of("live.user_notice", true), &json!(notice));
+    let membership = ChannelMembership { content: member_content(), moderators: vec![IdGenerator.next()] };
+    assert_valid(&payload_of("live.membership", true), &json!(membership));
     let data = EntryAppended {
         conversation_id: IdGenerator.next(),
         seq: 1,

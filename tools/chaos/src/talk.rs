@@ -147,6 +147,7 @@ fn new_conversation(kind: ConversationKind, members: &[UserId]) -> CreateConvers
         metadata: None,
         members: members.to_vec(),
         history_visible: false,
+        posting: None,
     }
 }
 

@@ -106,7 +106,8 @@ pub(crate) async fn run(target: Target<'_>, parameters: &Parameters) -> anyhow::
     course.read(&run, sockets);
     course.write(&run, vec![(writing, template)], pace)?;
     let servers = course.finish(target, &[&measure]).await?;
-    Report::messages(parameters, &measure.result(), servers)
+    let measured = measure.result();
+    Ok(Report::messages(parameters, &measured, servers)?.with_cpu_per_delivery(&measured, parameters.members - 1))
 }
 
 /// A group of all, made by the last.
@@ -126,6 +127,7 @@ pub(crate) fn of(members: Vec<UserId>) -> CreateConversation {
         metadata: None,
         members,
         history_visible: false,
+        posting: None,
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod bystanders;
 mod calls;
+mod channel;
 mod connect;
 mod course;
 mod fill;
@@ -86,6 +87,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// A channel: its owner writes, very many members receive.
+    Channel(channel::Parameters),
     /// Connections open and end again and again: how many a second.
     Connect(connect::Parameters),
     /// A group: one member writes, all the others receive.
@@ -111,6 +114,7 @@ enum Scenario {
 impl Scenario {
     async fn run(&self, target: Target<'_>) -> anyhow::Result<Report> {
         match self {
+            Self::Channel(parameters) => channel::run(target, parameters).await,
             Self::Connect(parameters) => connect::run(target, parameters).await,
             Self::Group(parameters) => group::run(target, parameters).await,
             Self::History(parameters) => history::run(target, parameters).await,

@@ -148,6 +148,13 @@ impl Report {
         self.with_optional("s of processor time of all servers for 1,000 messages", cpu)
     }
 
+    /// Adds what one message to one of so many receivers costs.
+    pub(crate) fn with_cpu_per_delivery(self, measured: &Measured, receivers: usize) -> Self {
+        let deliveries = measured.acked_in_time * u64::try_from(receivers).unwrap_or(u64::MAX);
+        let cpu = self.cpu_for_each(deliveries, 1e6);
+        self.with_optional("µs of processor time of all servers for each delivery", cpu)
+    }
+
     /// Adds a number.
     pub(crate) fn with_figure(mut self, name: &str, value: f64) -> Self {
         self.figures.push(Figure { name: name.to_owned(), value });

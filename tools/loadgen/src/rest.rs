@@ -98,6 +98,7 @@ impl Sender {
             metadata: None,
             members: vec![other],
             history_visible: false,
+            posting: None,
         };
         let conversation = api.create_conversation(&direct).await?.id;
         Ok(Self { api, conversation, bytes: Arc::clone(bytes) })

@@ -23,8 +23,9 @@ methods! { "message-store" {
     GetConversation = "get_conversation": ConversationRequest => Conversation;
     /// Own conversations, latest activity first.
     ListConversations = "list_conversations": ListConversationsRequest => Page<Conversation>;
-    /// The members, by id.
-    ListMembers = "list_members": ConversationRequest => Vec<Member>;
+    /// The members, by id, a page at a time. At most [`MEMBERS_PAGE_MAX`]. `forbidden` in channels, but for those who look
+    /// after the members.
+    ListMembers = "list_members": ListMembersRequest => Page<Member>;
     /// Adds somebody; already a member: the same answer. `not_found` (user, conversation), `forbidden`, `too_large`.
     AddMember = "add_member": AddMemberRequest => Member;
     /// Removes somebody, or leaves.
@@ -68,6 +69,10 @@ methods! { "message-store" {
 pub const APPEND_MAX: usize = 512;
 /// Bytes of content in one batch, beyond its first message.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Leaves of one conversation in an answer of [`ReadRanges`].
+pub const LEAVES_MAX: u32 = 1_000;
+/// Members in one page of [`ListMembers`].
+pub const MEMBERS_PAGE_MAX: u32 = 1_000;
 /// Conversations in one request of [`Heads`].
 pub const HEADS_MAX: usize = 10_000;
 /// Conversations in one request of [`ReadUnread`].
@@ -180,6 +185,16 @@ pub struct ListConversationsRequest {
     pub caller: UserId,
     /// `next` of the page before.
     pub cursor: Option<String>,
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListMembersRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    /// The last one of the page before.
+    pub after: Option<UserId>,
     pub limit: u32,
 }
 
@@ -311,6 +326,20 @@ pub struct Range {
     /// The first entry given is the one after this seq (and after what may not be read).
     pub after: u64,
     pub limit: u32,
+    /// Where nobody's rights count, in a channel: those who left are told after so many.
+    #[serde(default)]
+    pub leaves_after: u64,
+}
+
+/// Somebody left a channel, or was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Leave {
+    /// The how-manieth of the channel, counted from 1.
+    pub leave_no: u64,
+    pub user_id: UserId,
+    /// The head then: the last seq of the membership.
+    pub seq: u64,
 }
 
 /// What was read of one range; the answers stand in the order of the request.
@@ -328,6 +357,12 @@ pub struct RangeRead {
     /// The head on the same snapshot as the entries.
     pub last_seq: u64,
     pub has_more: bool,
+    /// How many had left the channel, on the same snapshot.
+    #[serde(default)]
+    pub leaves: u64,
+    /// Those after [`Range::leaves_after`], the first [`LEAVES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Leave>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -382,6 +417,9 @@ pub struct Membership {
     /// Something after `device_start_seq` mentions the user.
     #[serde(default)]
     pub has_mention: bool,
+    /// How many had left the channel when the user was a member; 0 elsewhere.
+    #[serde(default)]
+    pub leaves: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -106,6 +106,7 @@ async fn create(
         metadata: None,
         members,
         history_visible: false,
+        posting: None,
     };
     account.api().create_conversation(&conversation).await.context("cannot begin the conversation")
 }

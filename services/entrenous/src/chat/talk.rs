@@ -241,7 +241,7 @@ impl Talk {
     }
 
     async fn show_members(&mut self) {
-        match self.account.api().members(self.room.id()).await {
+        match self.account.api().members(self.room.id(), None).await {
             Ok(members) => {
                 for member in members.items {
                     let name = self.room.name(&self.account, member.user_id).await;

@@ -11,7 +11,7 @@ mod tests;
 
 use std::{rc::Rc, time::Duration};
 
-use entrenous_model::{ConversationId, EntryId};
+use entrenous_model::EntryId;
 use entrenous_protocol::{
     CloseCode, Failure,
     frame::{self, SyncFrom, SyncRequest},
@@ -23,7 +23,7 @@ use entrenous_protocol::{
 };
 
 use super::{Connection, Mode, device_queue};
-use crate::worker::Worker;
+use crate::{fanout::Standing, worker::Worker};
 use plan::Replay;
 use replays::{Budget, Page, Replays};
 
@@ -38,8 +38,8 @@ const READ_RETRY: Duration = Duration::from_millis(500);
 pub(crate) enum Request {
     /// A client's `sync`.
     Client { id: Option<EntryId>, sync: SyncRequest },
-    /// A conversation whose first live entries passed by before the connection was told of it.
-    CatchUp { conversation: ConversationId, after: u64 },
+    /// A conversation whose first live entries passed by before the connection was told of it; from this head on.
+    CatchUp(Standing),
 }
 
 impl Connection {
@@ -53,8 +53,8 @@ impl Connection {
     }
 
     /// Queues a catch-up.
-    pub(crate) fn request_catch_up(&self, conversation: ConversationId, after: u64) {
-        self.push_request(Request::CatchUp { conversation, after });
+    pub(crate) fn request_catch_up(&self, standing: Standing) {
+        self.push_request(Request::CatchUp(standing));
     }
 
     fn push_request(&self, request: Request) {
@@ -69,9 +69,7 @@ pub(crate) async fn run(worker: &Worker, connection: &Rc<Connection>) -> CloseCo
         let request = connection.sync_requests.borrow_mut().pop_front();
         match request {
             Some(Request::Client { id, sync }) => Box::pin(sync_client(worker, connection, id, sync)).await,
-            Some(Request::CatchUp { conversation, after }) => {
-                Box::pin(catch_up(worker, connection, conversation, after)).await;
-            }
+            Some(Request::CatchUp(standing)) => Box::pin(catch_up(worker, connection, standing)).await,
             None => connection.sync_requested.notified().await,
         }
     }
@@ -180,8 +178,8 @@ async fn read(worker: &Worker, connection: &Rc<Connection>, page: Page) -> Optio
     None
 }
 
-async fn catch_up(worker: &Worker, connection: &Rc<Connection>, conversation: ConversationId, after: u64) {
-    if connection.mode(conversation) != Mode::Paused {
+async fn catch_up(worker: &Worker, connection: &Rc<Connection>, standing: Standing) {
+    if connection.mode(standing.conversation) != Mode::Paused {
         return;
     }
     let budget = Budget {
@@ -190,7 +188,7 @@ async fn catch_up(worker: &Worker, connection: &Rc<Connection>, conversation: Co
         entries_per_conversation: u32::MAX,
         page_bytes: PAGE_BYTES_MAX,
     };
-    let wanted = vec![Replay::catch_up(conversation, after)];
+    let wanted = vec![Replay::catch_up(standing)];
     let mut replays = Replays::start(&mut worker.fanout.borrow_mut(), connection, wanted, budget);
     replay_all(worker, connection, &mut replays).await;
     if replays.has_more() {

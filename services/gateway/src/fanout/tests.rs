@@ -1,18 +1,20 @@
 //! Whatever the live plane loses, repeats or reorders, a live connection gets each entry once and in order.
 
+mod channels;
+
 use std::rc::Rc;
 
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, UserId};
 use entrenous_protocol::{
-    entry::{MemberChange, MemberContent},
+    entry::{ConversationKind, MemberChange, MemberContent},
     live::{FLAG_MEMBER, LiveKind, LiveMessage, Preamble},
-    rpc::store::{LogEntry, Membership, Memberships, Stored},
+    rpc::store::{LogEntry, Membership, Memberships, RangeRead, Stored},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Fanout, digest_of};
+use super::{Fanout, Standing, digest_of};
 use crate::connection::{
     Connection, Mode,
     outbox::{Outbox, Outgoing},
@@ -39,6 +41,32 @@ fn connection(fanout: &mut Fanout, number: u128) -> Rc<Connection> {
     connection
 }
 
+/// Where the conversation stands, a group's.
+fn at(head: u64) -> Standing {
+    Standing { conversation: conversation(), kind: ConversationKind::Group, head, leaves: 0 }
+}
+
+/// The connection has the conversation live from a head on.
+fn go_live(fanout: &mut Fanout, connection: &Rc<Connection>, head: u64) {
+    fanout.start_syncing(connection, &at(head));
+    fanout.go_live(connection, conversation(), head, true);
+}
+
+/// What a read of the log gives up to its head.
+fn read(entries: impl IntoIterator<Item = u64>, last_seq: u64) -> RangeRead {
+    RangeRead {
+        conversation_id: conversation(),
+        is_readable: true,
+        entries: entries.into_iter().map(logged).collect(),
+        first_seq: 1,
+        readable_from: 1,
+        last_seq,
+        has_more: false,
+        leaves: 0,
+        left: Vec::new(),
+    }
+}
+
 fn entry_id(seq: u64) -> Uuid {
     Uuid::from_u128(0xe000 + u128::from(seq))
 }
@@ -54,6 +82,7 @@ fn live(seq: u64, origin: u64, member: Option<&MemberContent>) -> LiveMessage {
     let preamble = Preamble {
         kind: LiveKind::Entry,
         flags: if member.is_some() { FLAG_MEMBER } else { 0 },
+        leaves: 0,
         publisher: 1,
         number: 1,
         subject: CONVERSATION,
@@ -99,15 +128,15 @@ fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<(String, u64)> {
 fn a_repeat_is_dropped_and_a_hole_is_repaired_from_the_log() {
     let mut fanout = Fanout::default();
     let alice = connection(&mut fanout, 1);
-    fanout.go_live(&alice, conversation(), 3, true);
+    go_live(&mut fanout, &alice, 3);
     for seq in [4, 4, 3, 6] {
         fanout.on_live_entry(&live(seq, 0, None));
     }
     assert_eq!(fanout.take_holes(), [(conversation(), 4)]);
     // While the log is read, what comes is only noted.
     fanout.on_live_entry(&live(7, 0, None));
-    assert!(!fanout.on_repaired(conversation(), vec![logged(5), logged(6)], 6));
-    assert!(fanout.on_repaired(conversation(), vec![logged(7)], 7));
+    assert!(!fanout.on_repaired(read([5, 6], 6)));
+    assert!(fanout.on_repaired(read([7], 7)));
     assert_eq!(sent(&alice), messages(4..=7));
 }
 
@@ -115,12 +144,12 @@ fn a_repeat_is_dropped_and_a_hole_is_repaired_from_the_log() {
 fn a_lost_last_entry_shows_by_its_senders_ack() {
     let mut fanout = Fanout::default();
     let alice = connection(&mut fanout, 1);
-    fanout.go_live(&alice, conversation(), 3, true);
+    go_live(&mut fanout, &alice, 3);
     alice.note_send(entry_id(4).into(), conversation());
     fanout.on_stored(&alice, conversation(), entry_id(4).into(), stored(4));
     fanout.tick();
     assert_eq!(fanout.take_holes(), [(conversation(), 3)]);
-    assert!(fanout.on_repaired(conversation(), vec![logged(4)], 4));
+    assert!(fanout.on_repaired(read([4], 4)));
     assert_eq!(sent(&alice), [("ack".to_owned(), 4)]);
 }
 
@@ -130,8 +159,8 @@ fn the_ack_stands_in_the_place_of_its_entry_whatever_comes_first() {
         let mut fanout = Fanout::default();
         let alice = connection(&mut fanout, 1);
         let bob = connection(&mut fanout, 2);
-        fanout.go_live(&alice, conversation(), 0, true);
-        fanout.go_live(&bob, conversation(), 0, true);
+        go_live(&mut fanout, &alice, 0);
+        go_live(&mut fanout, &bob, 0);
         alice.note_send(entry_id(2).into(), conversation());
         if is_answer_first {
             fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
@@ -150,11 +179,11 @@ fn the_ack_stands_in_the_place_of_its_entry_whatever_comes_first() {
 fn while_a_sync_is_under_way_acks_come_at_once_and_own_entries_as_entries() {
     let mut fanout = Fanout::default();
     let alice = connection(&mut fanout, 1);
-    fanout.go_live(&alice, conversation(), 0, true);
+    go_live(&mut fanout, &alice, 0);
     alice.note_send(entry_id(1).into(), conversation());
     fanout.on_stored(&alice, conversation(), entry_id(1).into(), stored(1));
     // The ack waited for its place; a sync takes that place away.
-    fanout.start_syncing(&alice, conversation(), 1);
+    fanout.start_syncing(&alice, &at(1));
     fanout.on_live_entry(&live(1, alice.origin, None));
     assert_eq!(fanout.forwarded(conversation()), Some(1));
     fanout.go_live(&alice, conversation(), 1, false);
@@ -168,7 +197,7 @@ fn while_a_sync_is_under_way_acks_come_at_once_and_own_entries_as_entries() {
 fn members_come_before_their_entry_and_go_after_it() {
     let mut fanout = Fanout::default();
     let (alice, bob) = (connection(&mut fanout, 1), connection(&mut fanout, 2));
-    fanout.go_live(&alice, conversation(), 0, true);
+    go_live(&mut fanout, &alice, 0);
     let change = |change| MemberContent { user_id: user(2), change, role: None, by: user(1), members: Vec::new() };
     fanout.on_live_entry(&live(1, 0, Some(&change(MemberChange::Added))));
     fanout.on_live_entry(&live(2, 0, None));
@@ -189,10 +218,10 @@ fn what_passed_by_before_the_conversation_was_followed_is_a_hole() {
     let alice = connection(&mut fanout, 1);
     // The head was read as 5; entry 6 passes by before the worker follows the conversation.
     fanout.on_live_entry(&live(6, 0, None));
-    fanout.go_live(&alice, conversation(), 5, true);
+    go_live(&mut fanout, &alice, 5);
     fanout.tick();
     assert_eq!(fanout.take_holes(), [(conversation(), 5)]);
-    assert!(fanout.on_repaired(conversation(), vec![logged(6)], 6));
+    assert!(fanout.on_repaired(read([6], 6)));
     assert_eq!(sent(&alice), messages([6]));
 }
 
@@ -200,18 +229,18 @@ fn what_passed_by_before_the_conversation_was_followed_is_a_hole() {
 fn the_digest_is_over_what_was_sent_live() {
     let mut fanout = Fanout::default();
     let alice = connection(&mut fanout, 1);
-    fanout.go_live(&alice, conversation(), 0, true);
+    go_live(&mut fanout, &alice, 0);
     assert_eq!(alice.digest.get(), 0);
     fanout.on_live_entry(&live(1, 0, None));
     fanout.on_live_entry(&live(2, 0, None));
     assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
     fanout.pause(&alice, conversation());
     assert_eq!(alice.digest.get(), 0);
-    fanout.go_live(&alice, conversation(), 2, true);
+    go_live(&mut fanout, &alice, 2);
     assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
     // What the client has from elsewhere was not sent here.
     fanout.pause(&alice, conversation());
-    fanout.go_live(&alice, conversation(), 5, true);
+    go_live(&mut fanout, &alice, 5);
     assert_eq!(alice.digest.get(), digest_of(conversation(), 2));
     fanout.on_live_entry(&live(6, 0, None));
     assert_eq!(alice.digest.get(), digest_of(conversation(), 6));
@@ -221,7 +250,7 @@ fn the_digest_is_over_what_was_sent_live() {
 fn nothing_is_left_when_the_last_connection_goes() {
     let mut fanout = Fanout::default();
     let alice = connection(&mut fanout, 1);
-    fanout.go_live(&alice, conversation(), 0, true);
+    go_live(&mut fanout, &alice, 0);
     fanout.remove_connection(&alice);
     assert!(fanout.conversations().is_empty());
     assert!(fanout.connections().next().is_none());
@@ -233,13 +262,13 @@ proptest! {
     fn any_loss_repeat_and_order_gives_every_entry_once_in_order(arrivals in prop::collection::vec(1_u64..30, 0..80)) {
         let mut fanout = Fanout::default();
         let alice = connection(&mut fanout, 1);
-        fanout.go_live(&alice, conversation(), 0, true);
+        go_live(&mut fanout, &alice, 0);
         let mut head = 0;
         for seq in arrivals {
             head = head.max(seq);
             fanout.on_live_entry(&live(seq, 0, None));
-            for (conversation, after) in fanout.take_holes() {
-                prop_assert!(fanout.on_repaired(conversation, (after + 1..=head).map(logged).collect(), head));
+            for (_, after) in fanout.take_holes() {
+                prop_assert!(fanout.on_repaired(read(after + 1..=head, head)));
             }
         }
         prop_assert_eq!(sent(&alice), messages(1..=head));
@@ -253,16 +282,17 @@ fn a_connection_whose_first_sync_is_under_way_is_joined_to_nothing() {
     alice.has_synced.set(false);
     // A notice that is told again, and what is read after an interruption: both also of conversations that the client has
     // long had.
-    fanout.join(user(1), conversation(), 1);
+    fanout.join(user(1), at(0));
     assert!(alice.is_outdated.replace(false) && !alice.knows(conversation()));
     let membership = Membership {
         conversation_id: conversation(),
-        kind: entrenous_protocol::entry::ConversationKind::Group,
+        kind: ConversationKind::Group,
         readable_from: 1,
         first_seq: 1,
         last_seq: 9,
         device_start_seq: 0,
         has_mention: false,
+        leaves: 0,
     };
     let memberships = Memberships { conversations: vec![membership], left: Vec::new(), membership_version: 2 };
     fanout.on_memberships(user(1), &memberships);
@@ -274,7 +304,7 @@ fn a_connection_whose_first_sync_is_under_way_is_joined_to_nothing() {
 fn a_repeat_is_acknowledged_also_where_the_first_connections_entry_comes_after_the_answer() {
     let mut fanout = Fanout::default();
     let alice = connection(&mut fanout, 1);
-    fanout.go_live(&alice, conversation(), 3, true);
+    go_live(&mut fanout, &alice, 3);
     alice.note_send(entry_id(4).into(), conversation());
     fanout.on_stored(&alice, conversation(), entry_id(4).into(), Stored { is_repeat: true, ..stored(4) });
     // Of a connection that is gone, or another gateway's.

@@ -233,6 +233,15 @@ impl Query {
         Ok(limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(default))
     }
 
+    /// An id, where it is given.
+    ///
+    /// # Errors
+    /// `invalid_request` naming it, when it is none.
+    pub(crate) fn id<T: FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
+        let parsed = self.text(name)?.map(str::parse).transpose();
+        parsed.map_err(|_| Failure::invalid(name, "must be a UUID"))
+    }
+
     /// A position in a log.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ pub(crate) async fn read(caller: Caller, request: HttpRequest, gateway: Data<Gat
         conversation_id: path_id(&request, "id")?,
         after: query.seq("after")?.unwrap_or(0),
         limit: query.limit(PAGE_DEFAULT, LOG_PAGE_MAX)?,
+        leaves_after: 0,
     };
     let request = ReadRangesRequest { reader: Some(caller.0.sub), ranges: vec![range], bytes_max: PAGE_BYTES_MAX };
     let read = gateway.call::<ReadRanges>(&request).await?.into_iter().next().ok_or_else(Failure::internal)?;

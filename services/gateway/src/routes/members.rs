@@ -13,7 +13,7 @@ use entrenous_protocol::{
 use super::Answer;
 use crate::{
     http::{
-        extract::{Caller, JsonBody, path_id},
+        extract::{Caller, JsonBody, Query, path_id},
         resource::at,
     },
     openapi::{Conflict, Forbidden, NotFound, TooLarge},
@@ -25,16 +25,25 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/conversations/{id}/members/{user_id}").delete(remove).register(config);
 }
 
-/// The members, by id.
+/// The members, by id. Of a channel only its moderators and owners see them.
 #[utoipa::path(
     get, path = "/api/v1/conversations/{id}/members", tag = "members", operation_id = "list_members",
     security(("bearer" = [])),
-    params(("id" = ConversationId, Path, description = "The conversation")),
-    responses((status = 200, description = "The members", body = Page<Member>), NotFound)
+    params(
+        ("id" = ConversationId, Path, description = "The conversation"),
+        ("cursor" = Option<UserId>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000, 1,000 by default", minimum = 1, maximum = 1_000)
+    ),
+    responses((status = 200, description = "A page", body = Page<Member>), Forbidden, NotFound)
 )]
-pub(crate) async fn list(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
-    let request = store::ConversationRequest { caller: caller.0.sub, conversation_id: path_id(&request, "id")? };
-    Ok(HttpResponse::Ok().json(Page::whole(gateway.call::<store::ListMembers>(&request).await?)))
+pub(crate) async fn list(caller: Caller, request: HttpRequest, gateway: Data<Gateway>, query: Query) -> Answer {
+    let request = store::ListMembersRequest {
+        caller: caller.0.sub,
+        conversation_id: path_id(&request, "id")?,
+        after: query.id("cursor")?,
+        limit: query.limit(store::MEMBERS_PAGE_MAX, store::MEMBERS_PAGE_MAX)?,
+    };
+    Ok(HttpResponse::Ok().json(gateway.call::<store::ListMembers>(&request).await?))
 }
 
 /// Adds somebody. Somebody who is a member already stays as they are.

@@ -9,7 +9,7 @@ use entrenous_protocol::{
     Failure,
     rest::{MemberReceipt, MessageReceipts},
     rpc::{
-        store::{self, RECEIPT_MEMBERS_MAX},
+        store::{self, MEMBERS_PAGE_MAX, RECEIPT_MEMBERS_MAX},
         tracker::{self, CURSORS_MAX, EntryReceipt},
     },
 };
@@ -21,7 +21,7 @@ use crate::{
         extract::{Caller, path_id},
         resource::at,
     },
-    openapi::NotFound,
+    openapi::{Forbidden, NotFound},
     state::Gateway,
 };
 
@@ -36,7 +36,8 @@ struct Message {
     sender_id: UserId,
 }
 
-/// Whom a message has reached and who has read it: each member but the sender. Above 256 members the numbers alone.
+/// Whom a message has reached and who has read it: each member but the sender. Above 256 members the numbers alone. Of a
+/// channel only its moderators and owners see this.
 #[utoipa::path(
     get, path = "/api/v1/conversations/{id}/messages/{message_id}/receipts", tag = "messages",
     operation_id = "list_receipts", security(("bearer" = [])),
@@ -44,7 +45,7 @@ struct Message {
         ("id" = ConversationId, Path, description = "The conversation"),
         ("message_id" = EntryId, Path, description = "The message")
     ),
-    responses((status = 200, description = "By member", body = MessageReceipts), NotFound)
+    responses((status = 200, description = "By member", body = MessageReceipts), Forbidden, NotFound)
 )]
 pub(crate) async fn list(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
     let conversation_id = path_id(&request, "id")?;
@@ -52,35 +53,38 @@ pub(crate) async fn list(caller: Caller, request: HttpRequest, gateway: Data<Gat
     let message = store::GetMessageRequest { caller, conversation_id, message_id: path_id(&request, "message_id")? };
     let message = gateway.call::<store::GetMessage>(&message).await?;
     let message: Message = serde_json::from_str(message.get()).map_err(|_| Failure::internal())?;
-    let members = gateway.call::<store::ListMembers>(&store::ConversationRequest { caller, conversation_id }).await?;
-    let is_small = members.len() <= usize::try_from(RECEIPT_MEMBERS_MAX).unwrap_or(usize::MAX);
-    let others = members.into_iter().map(|member| member.user_id).filter(|id| *id != message.sender_id).collect();
-    let receipts = read(&gateway, conversation_id, message.seq, others).await?;
-    let count = |is: fn(&EntryReceipt) -> bool| {
-        u64::try_from(receipts.iter().filter(|(_, receipt)| is(receipt)).count()).unwrap_or(u64::MAX)
-    };
-    let delivered_count = count(|receipt| receipt.is_delivered);
-    let read_count = count(|receipt| receipt.is_read);
-    let item = |(user_id, receipt): (UserId, EntryReceipt)| MemberReceipt {
-        user_id,
-        delivered_at: receipt.delivered_at,
-        read_at: receipt.read_at,
-    };
-    let items = if is_small { receipts.into_iter().map(item).collect() } else { Vec::new() };
-    Ok(HttpResponse::Ok().json(MessageReceipts { items, has_more: false, delivered_count, read_count }))
+    let mut receipts = MessageReceipts { items: Vec::new(), has_more: false, delivered_count: 0, read_count: 0 };
+    let (mut after, mut member_count) = (None, 0_usize);
+    loop {
+        let page = store::ListMembersRequest { caller, conversation_id, after, limit: MEMBERS_PAGE_MAX };
+        let page = gateway.call::<store::ListMembers>(&page).await?;
+        member_count += page.items.len();
+        after = page.items.last().map(|member| member.user_id);
+        let others = page.items.into_iter().map(|member| member.user_id).filter(|id| *id != message.sender_id);
+        add(&gateway, &mut receipts, (conversation_id, message.seq), others.collect()).await?;
+        if member_count > usize::try_from(RECEIPT_MEMBERS_MAX).unwrap_or(usize::MAX) {
+            receipts.items.clear();
+        }
+        if !page.has_more {
+            return Ok(HttpResponse::Ok().json(receipts));
+        }
+    }
 }
 
-async fn read(
+async fn add(
     gateway: &Gateway,
-    conversation_id: ConversationId,
-    seq: u64,
+    receipts: &mut MessageReceipts,
+    (conversation_id, seq): (ConversationId, u64),
     user_ids: Vec<UserId>,
-) -> Result<Vec<(UserId, EntryReceipt)>, Failure> {
-    let mut receipts = Vec::with_capacity(user_ids.len());
+) -> Result<(), Failure> {
     for part in user_ids.chunks(CURSORS_MAX) {
         let request = tracker::EntryReceiptsRequest { conversation_id, seq, user_ids: part.to_vec() };
-        let read = gateway.call::<tracker::EntryReceipts>(&request).await?;
-        receipts.extend(part.iter().copied().zip(read));
+        for (user_id, read) in part.iter().zip(gateway.call::<tracker::EntryReceipts>(&request).await?) {
+            receipts.delivered_count += u64::from(read.is_delivered);
+            receipts.read_count += u64::from(read.is_read);
+            let EntryReceipt { delivered_at, read_at, .. } = read;
+            receipts.items.push(MemberReceipt { user_id: *user_id, delivered_at, read_at });
+        }
     }
-    Ok(receipts)
+    Ok(())
 }

@@ -89,7 +89,7 @@ async fn behind(gateway: &Gateway, caller: &Claims, limit: u32) -> Result<Vec<Ra
         let conversation_id = membership.conversation_id;
         let acknowledged = cursors.get(&conversation_id).copied().unwrap_or(membership.device_start_seq);
         let after = acknowledged.max(membership.readable_from.saturating_sub(1));
-        (after < membership.last_seq).then_some(Range { conversation_id, after, limit })
+        (after < membership.last_seq).then_some(Range { conversation_id, after, limit, leaves_after: 0 })
     };
     Ok(memberships.into_iter().filter_map(range).collect())
 }

@@ -19,6 +19,19 @@ pub(crate) fn may_add(kind: ConversationKind, caller: Role, given: Role) -> Resu
     Ok(())
 }
 
+/// Whether somebody with this role sees who the members are, and is told of changes: in channels only who looks after them.
+pub(crate) fn sees_members(kind: ConversationKind, role: Role) -> bool {
+    kind != ConversationKind::Channel || role >= Role::Moderator
+}
+
+/// The limit on the number of members, as `GET /api/v1/limits` names it.
+pub(crate) const fn limit_name(kind: ConversationKind) -> &'static str {
+    match kind {
+        ConversationKind::Channel => "channel_members",
+        ConversationKind::Direct | ConversationKind::Group => "group_members",
+    }
+}
+
 /// Why somebody cannot write to another: the same for a block by either, and for whoever takes messages from contacts only
 /// or from nobody.
 pub(crate) fn unwanted() -> Failure {

@@ -78,7 +78,12 @@ impl Live {
     }
 }
 
-/// Sends the notices, then the frames.
+/// As a preamble has it.
+fn short(leaves: u64) -> u32 {
+    u32::try_from(leaves).unwrap_or(u32::MAX)
+}
+
+/// Sends the notices and memberships, then the frames.
 pub(super) async fn send(
     publisher: &LivePublisher,
     incarnation: u64,
@@ -87,16 +92,26 @@ pub(super) async fn send(
     for (user_id, notice) in &publication.notices {
         publisher.publish_notice(user_id.as_uuid(), incarnation, notice).await?;
     }
+    for frame in &publication.memberships {
+        let preamble = Preamble {
+            leaves: short(frame.leaves),
+            subject: frame.conversation_id.as_uuid(),
+            seq: frame.head,
+            incarnation,
+            ..Preamble::empty(LiveKind::Membership)
+        };
+        let body = serde_json::to_vec(&frame.membership).map_err(BusError::Encode)?;
+        publisher.publish(preamble, &body, None).await?;
+    }
     for frame in &publication.frames {
         let preamble = Preamble {
-            kind: LiveKind::Entry,
             flags: frame.flags,
-            publisher: 0,
-            number: 0,
+            leaves: short(frame.leaves),
             subject: frame.conversation_id.as_uuid(),
             seq: frame.seq,
             origin: frame.origin,
             incarnation,
+            ..Preamble::empty(LiveKind::Entry)
         };
         publisher.publish(preamble, frame.frame.get().as_bytes(), frame.trace.as_deref()).await?;
     }

@@ -309,7 +309,7 @@ async fn send(publisher: &LivePublisher, incarnation: u64, row: FeedRow, entries
             publication.notice(user_id.into(), notice);
         }
         // No connection waits for it as its own any more.
-        publication.entry(&fed.setting, &fed.entry, 0, fed.countable_no);
+        publication.entry(&fed.setting, &fed.entry, 0, fed.countable_no, fed.leaves);
     }
     outcome(live::send(publisher, incarnation, &publication).await)
 }

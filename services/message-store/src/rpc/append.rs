@@ -247,7 +247,9 @@ impl Batch {
             if let (AppendResult::Stored(stored), "stored") = (&result, row.outcome.as_str()) {
                 self.context.metrics.message_stored(message.message.message_type, message.message.content.get().len());
                 let countable_no = to_u64(row.countable_no.unwrap_or_default());
-                publication.entry(&setting(row, message), &entry(message, stored), message.origin, countable_no);
+                let leaves = to_u64(row.leaves);
+                let entry = entry(message, stored);
+                publication.entry(&setting(row, message), &entry, message.origin, countable_no, leaves);
                 if let Some(trace) = &message.trace {
                     publication.trace(trace);
                 }

@@ -4,13 +4,14 @@ use chrono::{DateTime, Utc};
 use entrenous_bus::Deadline;
 use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
-    Failure,
+    Code, Failure,
     rest::{Conversation, Member, Page},
-    rpc::store::{ConversationRequest, ListConversationsRequest},
+    rpc::store::{ConversationRequest, ListConversationsRequest, ListMembersRequest, MEMBERS_PAGE_MAX},
 };
 
 use super::Context;
 use crate::{
+    domain::rights::sees_members,
     error::RequestError,
     store::{conversations, memberships},
 };
@@ -74,14 +75,26 @@ pub(super) async fn list(
 
 pub(super) async fn members(
     context: Context,
-    request: ConversationRequest,
+    request: ListMembersRequest,
     deadline: Deadline,
-) -> Result<Vec<Member>, RequestError> {
+) -> Result<Page<Member>, RequestError> {
+    let ListMembersRequest { caller, conversation_id, after, limit } = request;
+    if !(1..=MEMBERS_PAGE_MAX).contains(&limit) {
+        return Err(Failure::invalid("limit", format!("must be 1 to {MEMBERS_PAGE_MAX}")).into());
+    }
     let mut connection = context.connection(deadline).await?;
-    let listed = memberships::list_members(&mut connection, request.caller, request.conversation_id);
-    let members = context.measured("list_members", listed).await?;
-    // Who may look is a member, so that there is one at least.
-    if members.is_empty() { Err(Failure::not_found().into()) } else { Ok(members) }
+    let role = memberships::read_role(&mut connection, caller, conversation_id);
+    let (kind, role) = context.measured("read_role", role).await?.ok_or_else(Failure::not_found)?;
+    if !sees_members(kind, role) {
+        return Err(Failure::new(Code::Forbidden, "only moderators and owners see who is in a channel").into());
+    }
+    let listed = memberships::list_members(&mut connection, conversation_id, after, limit + 1);
+    let mut items = context.measured("list_members", listed).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| has_more).map(|member| member.user_id.to_string());
+    Ok(Page { items, has_more, next })
 }
 
 /// Microseconds and id: where the next page begins.

@@ -7,7 +7,7 @@ use entrenous_protocol::{
     Code, Failure,
     entry::{ConversationKind, EntryKind, MemberChange, MemberContent, Role},
     message::too_large,
-    rest::CreateConversation,
+    rest::{CreateConversation, Posting},
     rpc::store::{CreateRequest, CreateResponse},
 };
 use serde_json::Value;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Context, conversations, members::Told};
 use crate::{
-    domain::rights::unwanted,
+    domain::rights::{limit_name, unwanted},
     error::RequestError,
     store::{
         changes::{self, InsertConversation, NewEntry, Placed},
@@ -37,9 +37,8 @@ pub(super) async fn handle(
     check(&conversation)?;
     let (id, is_new) = match conversation.kind {
         ConversationKind::Direct => make_direct(&context, caller, &conversation, deadline).await?,
-        ConversationKind::Group => (make_group(&context, caller, conversation, deadline).await?, true),
-        ConversationKind::Channel => {
-            return Err(Failure::invalid("kind", "channels are not supported by this server yet").into());
+        ConversationKind::Group | ConversationKind::Channel => {
+            (make_room(&context, caller, conversation, deadline).await?, true)
         }
     };
     let conversation = conversations::find(&context, caller, id, deadline).await?;
@@ -60,6 +59,9 @@ fn check(conversation: &CreateConversation) -> Result<(), Failure> {
         if text.contains('\0') {
             faults = faults.with_error(field, "must not contain NUL");
         }
+    }
+    if conversation.posting == Some(Posting::Moderators) && conversation.kind != ConversationKind::Channel {
+        faults = faults.with_error("posting", "is for channels");
     }
     if let Some(metadata) = &conversation.metadata {
         if metadata.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
@@ -101,7 +103,7 @@ async fn make_direct(
     Ok((id, !made.is_empty()))
 }
 
-async fn make_group(
+async fn make_room(
     context: &Context,
     caller: UserId,
     conversation: CreateConversation,
@@ -111,27 +113,40 @@ async fn make_group(
     others.sort_unstable();
     others.dedup();
     others.retain(|member| *member != caller);
-    let group_members = usize::try_from(context.bounds.group_members).unwrap_or(usize::MAX);
-    if others.len() >= group_members {
-        return Err(too_large("group_members", group_members).into());
+    let (limit, members_max) = members_max(context, conversation.kind);
+    let most = usize::try_from(members_max).unwrap_or(usize::MAX);
+    if others.len() >= most {
+        return Err(too_large(limit, most).into());
     }
     context.check_users(&others, deadline).await?;
     let blockers = context.blockers(caller, &others, deadline).await?;
     others.retain(|member| !blockers.contains(member));
-    let group = Group { id: context.ids.next(), caller, others, conversation };
+    let room = Room { id: context.ids.next(), caller, others, members_max, conversation };
     let worker = context.clone();
-    context.write(deadline, async move { group.make(&worker, deadline).await }).await
+    context.write(deadline, async move { room.make(&worker, deadline).await }).await
 }
 
-struct Group {
+/// How many members such a conversation may have, and the name of that limit.
+fn members_max(context: &Context, kind: ConversationKind) -> (&'static str, u32) {
+    let max = match kind {
+        ConversationKind::Direct => 2,
+        ConversationKind::Group => context.bounds.group_members,
+        ConversationKind::Channel => context.bounds.channel_members,
+    };
+    (limit_name(kind), max)
+}
+
+/// A group or channel that is to be.
+struct Room {
     id: ConversationId,
     caller: UserId,
     /// Without the caller.
     others: Vec<UserId>,
+    members_max: u32,
     conversation: CreateConversation,
 }
 
-impl Group {
+impl Room {
     async fn make(self, context: &Context, deadline: Deadline) -> Result<ConversationId, RequestError> {
         let mut connection = context.connection(deadline).await?;
         context.know_incarnation(&mut connection).await?;
@@ -139,7 +154,7 @@ impl Group {
         let transaction = connection.transaction(async |connection| {
             changes::set_timeouts(connection, deadline.remaining(), deadline.remaining()).await?;
             self.check_counts(context, connection).await?;
-            self.insert(context, connection).await?;
+            self.insert(connection).await?;
             let placed = changes::append_entry(connection, &entry).await?;
             changes::bump_versions(connection, &self.everyone()).await?;
             super::members::check_in_time(deadline)?;
@@ -155,13 +170,23 @@ impl Group {
         std::iter::once(self.caller).chain(self.others.iter().copied()).collect()
     }
 
+    fn is_channel(&self) -> bool {
+        self.conversation.kind == ConversationKind::Channel
+    }
+
+    fn posting(&self) -> Posting {
+        let default = if self.is_channel() { Posting::Moderators } else { Posting::Everyone };
+        self.conversation.posting.unwrap_or(default)
+    }
+
     fn entry(&self, context: &Context) -> Result<NewEntry, RequestError> {
         let member_content = MemberContent {
             user_id: self.caller,
             change: MemberChange::Created,
             role: Some(Role::Owner),
             by: self.caller,
-            members: self.everyone(),
+            // In a channel nobody needs to know who else is there, and they may be very many.
+            members: if self.is_channel() { Vec::new() } else { self.everyone() },
         };
         Ok(NewEntry {
             batch_id: context.ids.next(),
@@ -183,11 +208,7 @@ impl Group {
         super::members::check_conversations(context, most)
     }
 
-    async fn insert(
-        &self,
-        context: &Context,
-        connection: &mut diesel_async::AsyncPgConnection,
-    ) -> Result<(), RequestError> {
+    async fn insert(&self, connection: &mut diesel_async::AsyncPgConnection) -> Result<(), RequestError> {
         use diesel_async::RunQueryDsl;
         let others = self.others.iter().map(|user| (user.as_uuid(), Role::Member));
         let members = std::iter::once((self.caller.as_uuid(), Role::Owner)).chain(others);
@@ -200,8 +221,9 @@ impl Group {
             title: self.conversation.title.clone(),
             description: self.conversation.description.clone(),
             metadata: Value::Object(self.conversation.metadata.clone().unwrap_or_default()),
+            posting: self.posting().as_str(),
             history_visible: self.conversation.history_visible,
-            max_members: i32::try_from(context.bounds.group_members).unwrap_or(i32::MAX),
+            max_members: i32::try_from(self.members_max).unwrap_or(i32::MAX),
             member_count: i32::try_from(user_ids.len()).unwrap_or(i32::MAX),
             created_by: self.caller.as_uuid(),
             user_ids,

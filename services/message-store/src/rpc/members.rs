@@ -7,7 +7,7 @@ use entrenous_bus::Deadline;
 use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
     Entry, EntryKind, Failure, RawValue,
-    entry::{MemberChange, MemberContent, Role},
+    entry::{ConversationKind, MemberChange, MemberContent, Role},
     live::UserNotice,
     message::too_large,
     rest::Member,
@@ -19,9 +19,9 @@ use entrenous_protocol::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::Context;
+use super::{Context, channels};
 use crate::{
-    domain::rights::{Removal, may_add, may_remove},
+    domain::rights::{Removal, limit_name, may_add, may_remove},
     error::RequestError,
     publish::Publication,
     store::{
@@ -78,10 +78,13 @@ async fn retried<T>(
     }
 }
 
-/// What a change came to: an answer alone, or with an entry to be told.
-enum Change<T> {
+/// What a change came to: an answer alone, or with something to be told once it is committed.
+pub(super) enum Change<T> {
     None(T),
-    Made(T, Box<NewEntry>, Placed, Setting),
+    /// By an entry.
+    Entry(T, Box<NewEntry>, Placed, Setting),
+    /// In a channel.
+    Channel(T, Publication),
 }
 
 async fn try_add(context: Context, request: AddMemberRequest, deadline: Deadline) -> Result<Member, RequestError> {
@@ -91,8 +94,12 @@ async fn try_add(context: Context, request: AddMemberRequest, deadline: Deadline
         connection.transaction(async |connection| add_locked(&context, connection, &request, deadline).await);
     match context.measured("add_member", transaction).await? {
         Change::None(member) => Ok(member),
-        Change::Made(member, entry, placed, setting) => {
+        Change::Entry(member, entry, placed, setting) => {
             Told { setting, joined: vec![request.user_id], entry: &entry, placed }.publish(&context)?;
+            Ok(member)
+        }
+        Change::Channel(member, publication) => {
+            context.publisher.publish_unswept(publication).await;
             Ok(member)
         }
     }
@@ -117,7 +124,7 @@ async fn add_locked(
     may_add(kind, caller_role, role)?;
     if standing.member_count >= standing.max_members {
         let max = usize::try_from(standing.max_members).unwrap_or_default();
-        return Err(too_large("group_members", max).into());
+        return Err(too_large(limit_name(kind), max).into());
     }
     check_conversations(context, standing.target_conversations)?;
     if standing.is_blocked {
@@ -127,12 +134,17 @@ async fn add_locked(
     }
     let member_content =
         MemberContent { user_id, change: MemberChange::Added, role: Some(role), by: caller, members: Vec::new() };
+    if kind == ConversationKind::Channel {
+        let joined = channels::join(connection, conversation_id, &standing, member_content, role).await?;
+        finish(connection, conversation_id, user_id, 1, deadline).await?;
+        return Ok(joined);
+    }
     let entry = new_entry(context, conversation_id, &member_content)?;
     let placed = changes::append_entry(connection, &entry).await?;
     changes::upsert_member(connection, conversation_id, user_id, role, placed).await?;
-    finish(connection, conversation_id, user_id, deadline).await?;
+    finish(connection, conversation_id, user_id, 1, deadline).await?;
     let member = Member { user_id, role, joined_at: placed.sent_at.into(), joined_seq: to_u64(placed.seq) };
-    Ok(Change::Made(member, Box::new(entry), placed, Setting { conversation_id, kind, direct: None }))
+    Ok(Change::Entry(member, Box::new(entry), placed, Setting { conversation_id, kind, direct: None }))
 }
 
 async fn try_remove(context: Context, request: RemoveMemberRequest, deadline: Deadline) -> Result<Done, RequestError> {
@@ -142,8 +154,12 @@ async fn try_remove(context: Context, request: RemoveMemberRequest, deadline: De
         connection.transaction(async |connection| remove_locked(&context, connection, &request, deadline).await);
     match context.measured("remove_member", transaction).await? {
         Change::None(done) => Ok(done),
-        Change::Made(done, entry, placed, setting) => {
+        Change::Entry(done, entry, placed, setting) => {
             Told { setting, joined: Vec::new(), entry: &entry, placed }.publish(&context)?;
+            Ok(done)
+        }
+        Change::Channel(done, publication) => {
+            context.publisher.publish_unswept(publication).await;
             Ok(done)
         }
     }
@@ -171,11 +187,16 @@ async fn remove_locked(
     may_remove(Removal { kind, caller: caller_role, target, is_self, owners, members })?;
     let change = if is_self { MemberChange::Left } else { MemberChange::Removed };
     let member_content = MemberContent { user_id, change, role: None, by: caller, members: Vec::new() };
+    if kind == ConversationKind::Channel {
+        let left = channels::leave(connection, conversation_id, &standing, member_content).await?;
+        finish(connection, conversation_id, user_id, -1, deadline).await?;
+        return Ok(left);
+    }
     let entry = new_entry(context, conversation_id, &member_content)?;
     let placed = changes::append_entry(connection, &entry).await?;
     changes::end_member(connection, conversation_id, user_id, placed).await?;
-    finish(connection, conversation_id, user_id, deadline).await?;
-    Ok(Change::Made(Done {}, Box::new(entry), placed, Setting { conversation_id, kind, direct: None }))
+    finish(connection, conversation_id, user_id, -1, deadline).await?;
+    Ok(Change::Entry(Done {}, Box::new(entry), placed, Setting { conversation_id, kind, direct: None }))
 }
 
 /// Locks the head; then reads, on a snapshot that sees what those who held it before have committed.
@@ -195,14 +216,15 @@ async fn lock(
     Ok(standing.ok_or_else(Failure::not_found)?)
 }
 
-/// What follows every change of one member.
+/// What follows every change of one member, who came (1) or went (-1).
 async fn finish(
     connection: &mut AsyncPgConnection,
     conversation_id: ConversationId,
     user_id: UserId,
+    difference: i32,
     deadline: Deadline,
 ) -> Result<(), RequestError> {
-    changes::count_members(connection, conversation_id).await?;
+    changes::count_member(connection, conversation_id, difference).await?;
     changes::bump_versions(connection, &[user_id]).await?;
     check_in_time(deadline)
 }
@@ -260,7 +282,8 @@ impl Told<'_> {
             publication.notice(*user_id, UserNotice::ConversationJoined { conversation_id, kind, joined_seq });
         }
         let entry = self.as_entry()?;
-        publication.entry(&self.setting, &entry, 0, to_u64(self.placed.countable_no));
+        // Nobody has left yet where a channel has a `member` entry.
+        publication.entry(&self.setting, &entry, 0, to_u64(self.placed.countable_no), 0);
         context.publisher.publish(publication);
         Ok(())
     }

@@ -3,10 +3,11 @@
 use std::iter::Peekable;
 
 use chrono::{DateTime, Utc};
+use diesel_async::AsyncPgConnection;
 use entrenous_bus::Deadline;
 use entrenous_protocol::{
     Failure,
-    rpc::store::{LogEntry, RANGES_MAX, Range, RangeRead, ReadRangesRequest},
+    rpc::store::{Leave, LogEntry, RANGES_MAX, Range, RangeRead, ReadRangesRequest},
 };
 
 use super::Context;
@@ -14,6 +15,7 @@ use crate::{
     error::RequestError,
     store::{
         entries::{self, RangeRow},
+        leaves::{self, LeaveRange},
         to_u64,
     },
 };
@@ -28,12 +30,51 @@ pub(super) async fn handle(
     }
     let mut connection = context.connection(deadline).await?;
     let rows = context.measured("read_ranges", entries::read_ranges(&mut connection, &request)).await?;
+    let left = read_left(&context, &mut connection, &request, &rows).await?;
     drop(connection);
     let mut budget = Budget { left: request.bytes_max, is_first: true };
     let mut rows = rows.into_iter().peekable();
     let now = context.now();
     let reads = (1_i64..).zip(&request.ranges).map(|(place, range)| read(place, *range, &mut rows, &mut budget, now));
-    Ok(reads.collect::<diesel::QueryResult<_>>()?)
+    let mut reads: Vec<RangeRead> = reads.collect::<diesel::QueryResult<_>>()?;
+    for (place, left) in left {
+        if let Some(read) = reads.get_mut(place) {
+            read.left = left;
+        }
+    }
+    Ok(reads)
+}
+
+/// Who left channels before the heads that were read, by place: for gateways, which hand entries on to all members.
+async fn read_left(
+    context: &Context,
+    connection: &mut AsyncPgConnection,
+    request: &ReadRangesRequest,
+    rows: &[RangeRow],
+) -> Result<Vec<(usize, Vec<Leave>)>, RequestError> {
+    if request.reader.is_some() {
+        return Ok(Vec::new());
+    }
+    let mut asked: Vec<(usize, LeaveRange)> = Vec::new();
+    for rows in rows.chunk_by(|one, other| one.range.place == other.range.place) {
+        let head = rows.first().map(|row| &row.range);
+        let place = head.and_then(|head| usize::try_from(head.place - 1).ok());
+        let Some((head, place, range)) =
+            head.zip(place).and_then(|(head, at)| Some((head, at, request.ranges.get(at)?)))
+        else {
+            continue;
+        };
+        let (after, up_to) = (range.leaves_after, to_u64(head.leaves));
+        if up_to > after {
+            asked.push((place, LeaveRange { conversation_id: range.conversation_id, after, up_to }));
+        }
+    }
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (places, ranges): (Vec<usize>, Vec<LeaveRange>) = asked.into_iter().unzip();
+    let left = context.measured("read_leaves", leaves::read(connection, &ranges)).await?;
+    Ok(places.into_iter().zip(left).collect())
 }
 
 /// Bytes of frames that may still be given; the first one always.
@@ -69,6 +110,7 @@ fn read(
             read.first_seq = to_u64(row.range.first_seq);
             read.readable_from = to_u64(row.range.readable_from);
             read.last_seq = to_u64(row.range.last_seq);
+            read.leaves = to_u64(row.range.leaves);
             given = to_u64(row.range.from_seq - 1);
         }
         let Some(entry) = row.entry.entry(range.conversation_id, now)?.filter(|_| row.range.fits && !is_full) else {
@@ -95,5 +137,7 @@ fn unreadable(range: Range) -> RangeRead {
         readable_from: 0,
         last_seq: 0,
         has_more: false,
+        leaves: 0,
+        left: Vec::new(),
     }
 }

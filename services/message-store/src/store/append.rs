@@ -54,6 +54,7 @@ pub struct Appended {
     pub direct_low_id: Option<Uuid>,
     pub direct_high_id: Option<Uuid>,
     pub feed_at: Option<DateTime<Utc>>,
+    pub leaves: i64,
 }
 
 /// Why a batch was not appended.
@@ -109,6 +110,7 @@ type AppendedSql = (
     Nullable<SqlUuid>,
     Nullable<SqlUuid>,
     Nullable<Timestamptz>,
+    BigInt,
 );
 
 /// One text for every batch: prepared once a connection.
@@ -123,7 +125,12 @@ impl Query for Append<'_> {
 
 impl QueryFragment<Pg> for Append<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT * FROM messaging.append_before(");
+        // The head is locked until the statement ends: as many as had left before the entry.
+        out.push_sql(
+            "SELECT a.*, CASE WHEN a.kind = 'channel' AND a.outcome = 'stored' \
+                         THEN messaging.leaves_of($5[a.place::integer]) ELSE 0 END \
+             FROM messaging.append_before(",
+        );
         out.push_bind_param::<Nullable<Timestamptz>, _>(&self.not_after)?;
         macro_rules! binds {
             ($($sql:ty = $field:ident),* $(,)?) => {$(
@@ -139,7 +146,7 @@ impl QueryFragment<Pg> for Append<'_> {
             Array<Nullable<Text>> = attachments, Array<Nullable<Text>> = mentions, Array<Nullable<Text>> = metadatas,
             Array<Nullable<Binary>> = signatures,
         }
-        out.push_sql(")");
+        out.push_sql(") a");
         Ok(())
     }
 }

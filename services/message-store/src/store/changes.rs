@@ -31,7 +31,7 @@ statement! {
     /// What a change of the members is judged by. Read after the lock, on a snapshot of its own.
     ReadStanding { conversation_id: SqlUuid = Uuid, caller: SqlUuid = Uuid, target: SqlUuid = Uuid } -> (
         Text, Integer, Integer, Nullable<Text>, Nullable<BigInt>, Nullable<Text>, Nullable<Timestamptz>, Nullable<BigInt>,
-        Nullable<BigInt>, BigInt, BigInt, Bool, BigInt,
+        Nullable<BigInt>, BigInt, BigInt, Bool, BigInt, BigInt, Array<SqlUuid>,
     );
     "SELECT c.kind, c.max_members, c.member_count, me.role, me.left_seq, them.role, them.joined_at, them.joined_seq,
             them.left_seq,
@@ -41,7 +41,12 @@ statement! {
              WHERE o.user_id = asked.target AND o.left_seq IS NULL AND oc.kind <> 'direct' AND oc.is_active),
             coalesce((SELECT true FROM messaging.blocks b WHERE b.user_id = asked.target AND b.blocked_id = asked.caller),
                      false),
-            h.last_seq
+            h.last_seq, h.leaves,
+            CASE WHEN c.kind = 'channel' THEN
+                ARRAY(SELECT o.user_id FROM messaging.members o
+                      WHERE o.conversation_id = c.id AND o.role IN ('moderator', 'owner') AND o.left_seq IS NULL
+                      LIMIT 1000)
+            ELSE ARRAY[]::uuid[] END
      FROM (SELECT {} AS conversation_id, {} AS caller, {} AS target) asked
      JOIN messaging.conversations c ON c.id = asked.conversation_id AND c.is_active
      JOIN messaging.heads h ON h.conversation_id = c.id
@@ -67,6 +72,7 @@ statement! {
         title: Nullable<Text> = Option<String>,
         description: Nullable<Text> = Option<String>,
         metadata: Jsonb = Value,
+        posting: Text = &'static str,
         history_visible: Bool = bool,
         max_members: Integer = i32,
         member_count: Integer = i32,
@@ -76,9 +82,9 @@ statement! {
     } -> (SqlUuid,);
     "WITH made AS (
          INSERT INTO messaging.conversations (
-             id, kind, encryption, title, description, metadata, history_visible, max_members, member_count, created_by,
-             created_at, updated_at)
-         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, date_trunc('milliseconds', now()), date_trunc('milliseconds', now())
+             id, kind, encryption, title, description, metadata, posting, history_visible, max_members, member_count,
+             created_by, created_at, updated_at)
+         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, date_trunc('milliseconds', now()), date_trunc('milliseconds', now())
          RETURNING id
      ), headed AS (
          INSERT INTO messaging.heads (conversation_id) SELECT id FROM made
@@ -89,11 +95,9 @@ statement! {
 }
 
 statement! {
-    /// Counts the members anew after a change.
-    CountMembers { conversation_id: SqlUuid = Uuid } -> (Integer,);
-    "UPDATE messaging.conversations c SET member_count =
-         (SELECT count(*) FROM messaging.members m WHERE m.conversation_id = c.id AND m.left_seq IS NULL)
-     WHERE c.id = {}",
+    /// One member more, or one less: nobody else changes the number while the head is locked.
+    CountMember { difference: Integer = i32, conversation_id: SqlUuid = Uuid } -> (Integer,);
+    "UPDATE messaging.conversations SET member_count = member_count + {} WHERE id = {}",
 }
 
 statement! {
@@ -120,6 +124,35 @@ statement! {
         user_id: SqlUuid = Uuid,
     } -> (SqlUuid,);
     "UPDATE messaging.members SET left_seq = {}, left_at = {} WHERE conversation_id = {} AND user_id = {}",
+}
+
+statement! {
+    /// A member of a channel from the next entry on, whether new or come back.
+    JoinChannel { user_id: SqlUuid = Uuid, role: Text = &'static str, conversation_id: SqlUuid = Uuid } -> (
+        BigInt, Timestamptz,
+    );
+    "INSERT INTO messaging.members (conversation_id, user_id, role, joined_seq, joined_at)
+     SELECT h.conversation_id, {}, {}, h.last_seq + 1, date_trunc('milliseconds', clock_timestamp())
+     FROM messaging.heads h WHERE h.conversation_id = {}
+     ON CONFLICT (conversation_id, user_id) DO UPDATE SET
+         role = EXCLUDED.role, joined_seq = EXCLUDED.joined_seq, joined_at = EXCLUDED.joined_at, left_seq = NULL,
+         left_at = NULL
+     RETURNING joined_seq, joined_at",
+}
+
+statement! {
+    /// No member of a channel any more after its last entry.
+    LeaveChannel { conversation_id: SqlUuid = Uuid, user_id: SqlUuid = Uuid } -> (BigInt, BigInt);
+    "WITH moved AS (
+         UPDATE messaging.heads SET leaves = leaves + 1 WHERE conversation_id = {}
+         RETURNING conversation_id, last_seq, leaves, date_trunc('milliseconds', clock_timestamp()) AS left_at
+     ), noted AS (
+         INSERT INTO messaging.channel_leaves (conversation_id, leave_no, user_id, seq, left_at)
+         SELECT v.conversation_id, v.leaves, {}, v.last_seq, v.left_at FROM moved v
+     )
+     UPDATE messaging.members m SET left_seq = v.last_seq, left_at = v.left_at
+     FROM moved v WHERE m.conversation_id = v.conversation_id AND m.user_id = $2
+     RETURNING v.last_seq, v.leaves",
 }
 
 statement! {
@@ -160,6 +193,10 @@ pub(crate) struct StandingRow {
     /// The one concerned has blocked the caller.
     pub(crate) is_blocked: bool,
     pub(crate) last_seq: i64,
+    /// How many have left the channel.
+    pub(crate) leaves: i64,
+    /// Who looks after the members of the channel, at most 1,000 of them.
+    pub(crate) moderators: Vec<Uuid>,
 }
 
 impl StandingRow {
@@ -257,12 +294,34 @@ pub(crate) async fn count_conversations_max(
     Ok(rows.into_iter().map(|(_, count)| count).max().unwrap_or_default())
 }
 
-/// Counts the members anew.
-pub(crate) async fn count_members(
+/// One member more (1) or less (-1).
+pub(crate) async fn count_member(
     connection: &mut AsyncPgConnection,
     conversation_id: ConversationId,
+    difference: i32,
 ) -> diesel::QueryResult<()> {
-    CountMembers { conversation_id: conversation_id.as_uuid() }.execute(connection).await.map(drop)
+    CountMember { difference, conversation_id: conversation_id.as_uuid() }.execute(connection).await.map(drop)
+}
+
+/// Makes somebody a member of a channel from the next entry on. Gives that seq, and when it was.
+pub(crate) async fn join_channel(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    user_id: UserId,
+    role: Role,
+) -> diesel::QueryResult<(i64, DateTime<Utc>)> {
+    let (user_id, conversation_id) = (user_id.as_uuid(), conversation_id.as_uuid());
+    JoinChannel { user_id, role: role.as_str(), conversation_id }.get_result(connection).await
+}
+
+/// Ends a membership of a channel with its last entry. Gives that seq, and how many have left.
+pub(crate) async fn leave_channel(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    user_id: UserId,
+) -> diesel::QueryResult<(i64, i64)> {
+    let (conversation_id, user_id) = (conversation_id.as_uuid(), user_id.as_uuid());
+    LeaveChannel { conversation_id, user_id }.get_result(connection).await
 }
 
 /// Makes somebody a member from an entry on.

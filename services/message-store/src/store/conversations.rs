@@ -48,14 +48,15 @@ macro_rules! conversation_columns {
              p.active_at, ",
             entry_columns!(),
             " FROM page p JOIN messaging.conversations c ON c.id = p.conversation_id
-              LEFT JOIN messaging.log l ON l.conversation_id = p.conversation_id AND l.seq = p.last_seq "
+              LEFT JOIN messaging.log l ON l.conversation_id = p.conversation_id AND l.seq = p.last_seq
+                  AND (c.history_visible OR l.seq >= p.joined_seq) "
         )
     };
 }
 
 macro_rules! page_columns {
     () => {
-        "SELECT m.conversation_id, m.role, m.settings, h.epoch, h.first_seq, h.last_seq,
+        "SELECT m.conversation_id, m.role, m.settings, m.joined_seq, h.epoch, h.first_seq, h.last_seq,
                 coalesce(h.last_entry_at, c.created_at) AS active_at
          FROM messaging.members m
          JOIN messaging.conversations c ON c.id = m.conversation_id AND c.is_active

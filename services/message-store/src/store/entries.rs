@@ -195,9 +195,12 @@ statement! {
         entries_max: BigInt = i64,
         bytes_max: BigInt = i64,
         range_bytes_max: BigInt = i64,
-    } -> ((BigInt, BigInt, BigInt, BigInt, BigInt, Text, Nullable<SqlUuid>, Nullable<SqlUuid>, Bool), EntrySql);
+    } -> (
+        (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Text, Nullable<SqlUuid>, Nullable<SqlUuid>, Bool),
+        EntrySql,
+    );
     "WITH asked AS MATERIALIZED (
-         SELECT r.place, r.conversation_id, h.first_seq, h.last_seq, c.kind, c.direct_low_id, c.direct_high_id,
+         SELECT r.place, r.conversation_id, h.first_seq, h.last_seq, h.leaves, c.kind, c.direct_low_id, c.direct_high_id,
                 rights.readable_from, greatest(r.after + 1, rights.readable_from) AS from_seq,
                 greatest(0, least(r.row_limit, h.last_seq + 1 - greatest(r.after + 1, rights.readable_from))) AS wanted
          FROM (SELECT {}::uuid AS reader) who,
@@ -213,8 +216,8 @@ statement! {
                     - sum(a.wanted) OVER (ORDER BY a.place ROWS UNBOUNDED PRECEDING)))::bigint AS granted
          FROM asked a
      ), sized AS (
-         SELECT g.place, g.readable_from, g.from_seq, g.first_seq, g.last_seq, g.kind AS conversation_kind, g.direct_low_id,
-                g.direct_high_id, l.*,
+         SELECT g.place, g.readable_from, g.from_seq, g.first_seq, g.last_seq, g.leaves, g.kind AS conversation_kind,
+                g.direct_low_id, g.direct_high_id, l.*,
                 l.size - sum(l.size) OVER everything AS minus_before, l.size - sum(l.size) OVER within AS minus_range_before,
                 row_number() OVER within AS number
          FROM granted g
@@ -230,8 +233,8 @@ statement! {
      ), cut AS (
          SELECT s.*, coalesce(s.minus_before > -{} AND s.minus_range_before > -{}, false) AS fits FROM sized s
      )
-     SELECT l.place, l.first_seq, l.readable_from, l.from_seq, l.last_seq, l.conversation_kind, l.direct_low_id,
-            l.direct_high_id, l.fits, ",
+     SELECT l.place, l.first_seq, l.readable_from, l.from_seq, l.last_seq, l.leaves, l.conversation_kind,
+            l.direct_low_id, l.direct_high_id, l.fits, ",
     entry_columns!(),
     " FROM cut l WHERE l.fits OR l.number = 1 ORDER BY l.place, l.seq",
 }
@@ -253,6 +256,8 @@ pub(crate) struct RangeHead {
     /// Where the range begins, after what may not be read.
     pub(crate) from_seq: i64,
     pub(crate) last_seq: i64,
+    /// How many have left the channel.
+    pub(crate) leaves: i64,
     kind: String,
     direct_low_id: Option<Uuid>,
     direct_high_id: Option<Uuid>,

@@ -46,11 +46,13 @@ statement! {
         first_seqs: Array<BigInt> = Vec<i64>,
         last_seqs: Array<BigInt> = Vec<i64>,
     } -> (
-        (BigInt, SqlUuid, Text, Nullable<SqlUuid>, Nullable<SqlUuid>, BigInt, Nullable<Array<SqlUuid>>),
+        (BigInt, SqlUuid, Text, Nullable<SqlUuid>, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Array<SqlUuid>>),
         EntrySql,
     );
     ranges!(concat!(
         "c.id, c.kind, c.direct_low_id, c.direct_high_id, l.countable_no,
+         CASE WHEN c.kind = 'channel' THEN
+             (SELECT h.leaves FROM messaging.heads h WHERE h.conversation_id = c.id) ELSE 0 END,
          CASE WHEN l.kind = 'member' THEN ARRAY(
              SELECT m.user_id FROM messaging.members m
              WHERE m.conversation_id = l.conversation_id AND m.joined_seq = l.seq AND m.left_seq IS NULL
@@ -86,6 +88,7 @@ struct FedHead {
     direct_low_id: Option<Uuid>,
     direct_high_id: Option<Uuid>,
     countable_no: i64,
+    leaves: i64,
     joined: Option<Vec<Uuid>>,
 }
 
@@ -95,6 +98,8 @@ pub(crate) struct FedEntry {
     pub(crate) setting: Setting,
     pub(crate) entry: Entry,
     pub(crate) countable_no: u64,
+    /// How many have left the channel by now: as many as before the entry, or more.
+    pub(crate) leaves: u64,
     /// Who is a member from this entry on, and still is.
     pub(crate) joined: Vec<Uuid>,
 }
@@ -120,9 +125,10 @@ impl FedRow {
         let conversation_id = ConversationId::from(head.conversation_id);
         let kind = parse(&head.kind, ConversationKind::parse)?;
         let setting = Setting { conversation_id, kind, direct: head.direct_low_id.zip(head.direct_high_id) };
-        let (countable_no, joined) = (to_u64(head.countable_no), head.joined.unwrap_or_default());
+        let (countable_no, leaves) = (to_u64(head.countable_no), to_u64(head.leaves));
+        let joined = head.joined.unwrap_or_default();
         let entry = entry.entry(conversation_id, now)?;
-        Ok(entry.map(|entry| FedEntry { setting, entry, countable_no, joined }))
+        Ok(entry.map(|entry| FedEntry { setting, entry, countable_no, leaves, joined }))
     }
 }
 

@@ -30,9 +30,12 @@ statement! {
         rows_max: BigInt = i64,
     } -> (
         BigInt, BigInt, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
-        Nullable<BigInt>, Nullable<BigInt>, Nullable<Bool>,
+        Nullable<BigInt>, Nullable<BigInt>, Nullable<Bool>, BigInt,
     );
-    "SELECT * FROM messaging.read_memberships({}, {}, {}, {}, {})",
+    // The function is stable: everything is read on the snapshot of this statement.
+    "SELECT m.*, CASE WHEN m.kind = 'channel' THEN
+         (SELECT h.leaves FROM messaging.heads h WHERE h.conversation_id = m.conversation_id) ELSE 0 END
+     FROM messaging.read_memberships({}, {}, {}, {}, {}) m",
 }
 
 #[derive(Queryable)]
@@ -48,17 +51,26 @@ struct MembershipRow {
     last_seq: Option<i64>,
     start_seq: Option<i64>,
     has_mention: Option<bool>,
+    leaves: i64,
 }
 
 statement! {
-    /// The members, to those who are members.
-    ReadMembers { caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid } -> (SqlUuid, Text, Timestamptz, BigInt);
-    "SELECT m.user_id, m.role, m.joined_at, m.joined_seq
-     FROM messaging.members me
-     JOIN messaging.conversations c ON c.id = me.conversation_id AND c.is_active
-     JOIN messaging.members m ON m.conversation_id = me.conversation_id AND m.left_seq IS NULL
-     WHERE me.user_id = {} AND me.conversation_id = {} AND me.left_seq IS NULL
-     ORDER BY m.user_id",
+    /// What kind of conversation it is and which role a member has there.
+    ReadRole { caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid } -> (Text, Text);
+    "SELECT c.kind, m.role
+     FROM messaging.members m JOIN messaging.conversations c ON c.id = m.conversation_id AND c.is_active
+     WHERE m.user_id = {} AND m.conversation_id = {} AND m.left_seq IS NULL",
+}
+
+statement! {
+    /// Members by id, from one on.
+    ReadMembers { conversation_id: SqlUuid = Uuid, after: SqlUuid = Uuid, row_limit: BigInt = i64 } -> (
+        SqlUuid, Text, Timestamptz, BigInt,
+    );
+    "SELECT user_id, role, joined_at, joined_seq
+     FROM messaging.members
+     WHERE conversation_id = {} AND user_id > {} AND left_seq IS NULL
+     ORDER BY user_id LIMIT {}",
 }
 
 statement! {
@@ -113,17 +125,33 @@ impl MembershipRow {
             last_seq: number(self.last_seq),
             device_start_seq: number(self.start_seq),
             has_mention: self.has_mention.unwrap_or_default(),
+            leaves: to_u64(self.leaves),
         })
     }
 }
 
-/// The members by id; none for who is no member.
-pub(crate) async fn list_members(
+/// What kind of conversation it is and which role somebody has there; none for who is no member.
+pub(crate) async fn read_role(
     connection: &mut AsyncPgConnection,
     caller: UserId,
     conversation_id: ConversationId,
+) -> diesel::QueryResult<Option<(ConversationKind, Role)>> {
+    let statement = ReadRole { caller: caller.as_uuid(), conversation_id: conversation_id.as_uuid() };
+    let rows: Vec<(String, String)> = statement.load(connection).await?;
+    let role =
+        |(kind, role): (String, String)| Ok((parse(&kind, ConversationKind::parse)?, parse(&role, Role::parse)?));
+    rows.into_iter().next().map(role).transpose()
+}
+
+/// Members by id, after one.
+pub(crate) async fn list_members(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    after: Option<UserId>,
+    limit: u32,
 ) -> diesel::QueryResult<Vec<Member>> {
-    let statement = ReadMembers { caller: caller.as_uuid(), conversation_id: conversation_id.as_uuid() };
+    let after = after.map_or_else(Uuid::nil, UserId::as_uuid);
+    let statement = ReadMembers { conversation_id: conversation_id.as_uuid(), after, row_limit: i64::from(limit) };
     let rows: Vec<(Uuid, String, DateTime<Utc>, i64)> = statement.load(connection).await?;
     rows.into_iter().map(member).collect()
 }

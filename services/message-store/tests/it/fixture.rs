@@ -13,13 +13,14 @@ use entrenous_protocol::{
     Failure, Limits, NewMessage,
     entry::{ConversationKind, Encryption, MemberContent, Role},
     message::MessageFields,
-    rest::{Conversation, CreateConversation, Member, MessagesFrom, User, UserRole, VisibleTo},
+    rest::{Conversation, CreateConversation, Member, MessagesFrom, Page, User, UserRole, VisibleTo},
     rpc::{
         Method,
         identity::{Users, UsersRequest},
         store::{
             AddMember, AddMemberRequest, Append, AppendMessage, AppendRequest, AppendResult, Create, CreateRequest,
-            Range, RangeRead, ReadRanges, ReadRangesRequest, RemoveMember, RemoveMemberRequest, Stored,
+            ListMembers, ListMembersRequest, MEMBERS_PAGE_MAX, Range, RangeRead, ReadRanges, ReadRangesRequest,
+            RemoveMember, RemoveMemberRequest, Stored,
         },
     },
 };
@@ -111,6 +112,7 @@ impl Fixture {
             ("DATABASE_CONNECTIONS_MAX", "8".to_owned()),
             ("ENTRY_DIGEST_KEY", KEY.to_owned()),
             ("GROUP_MEMBERS_MAX", "8".to_owned()),
+            ("CHANNEL_MEMBERS_MAX", "400".to_owned()),
             ("CONVERSATIONS_PER_USER_MAX", "5".to_owned()),
             ("NATS_URL", self.nats.url()),
             ("NATS_USER", NatsService::MessageStore.name().to_owned()),
@@ -179,11 +181,18 @@ impl Fixture {
         self.call::<RemoveMember>(&request).await.map(drop)
     }
 
+    /// The first page of the members.
+    pub(crate) async fn members(&self, caller: u128, conversation_id: ConversationId) -> Result<Page<Member>, Failure> {
+        let request =
+            ListMembersRequest { caller: user(caller), conversation_id, after: None, limit: MEMBERS_PAGE_MAX };
+        self.call::<ListMembers>(&request).await
+    }
+
     /// The log as a reader sees it.
     pub(crate) async fn log(&self, reader: Option<u128>, conversation_id: ConversationId) -> RangeRead {
         let request = ReadRangesRequest {
             reader: reader.map(user),
-            ranges: vec![Range { conversation_id, after: 0, limit: 1_000 }],
+            ranges: vec![Range { conversation_id, after: 0, limit: 1_000, leaves_after: 0 }],
             bytes_max: 8 << 20,
         };
         self.call::<ReadRanges>(&request).await.unwrap().pop().unwrap()
@@ -254,7 +263,13 @@ pub(crate) fn group_of(others: &[u128]) -> CreateConversation {
         metadata: None,
         members: others.iter().copied().map(user).collect(),
         history_visible: false,
+        posting: None,
     }
+}
+
+/// A channel of others besides its maker.
+pub(crate) fn channel_of(others: &[u128]) -> CreateConversation {
+    CreateConversation { kind: ConversationKind::Channel, ..group_of(others) }
 }
 
 pub(crate) fn new_message(json: &str) -> NewMessage {

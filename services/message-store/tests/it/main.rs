@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod append;
+mod channels;
 mod conversations;
 mod draining;
 mod faults;

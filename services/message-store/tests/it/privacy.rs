@@ -6,8 +6,8 @@ use entrenous_protocol::{
     entry::{ConversationKind, Encryption},
     rest::{CreateConversation, MessagesFrom, VisibleTo},
     rpc::store::{
-        AppendResult, Create, CreateRequest, ListConversations, ListConversationsRequest, ListMembers, Privacy,
-        ReadBlocked, ReadBlockedRequest, ReadVisible, ReadVisibleRequest, TakePrivacy, VISIBLE_MAX,
+        AppendResult, Create, CreateRequest, ListConversations, ListConversationsRequest, Privacy, ReadBlocked,
+        ReadBlockedRequest, ReadVisible, ReadVisibleRequest, TakePrivacy, VISIBLE_MAX,
     },
 };
 
@@ -240,8 +240,7 @@ async fn who_is_blocked_invites_nobody_and_is_not_told() {
     let group = fixture.group(&[1, 2, 3]).await;
     assert_eq!(group.member_count, 2);
     let members = async |caller: u128, conversation_id| {
-        let request = entrenous_protocol::rpc::store::ConversationRequest { caller: user(caller), conversation_id };
-        let members = fixture.call::<ListMembers>(&request).await.unwrap();
+        let members = fixture.members(caller, conversation_id).await.unwrap().items;
         members.into_iter().map(|member| member.user_id.as_uuid().as_u128()).collect::<Vec<_>>()
     };
     assert_eq!(members(1, group.id).await, [1, 3]);

@@ -23,6 +23,7 @@ async fn ranges(
         conversation_id: *conversation_id,
         after: *after,
         limit: *limit,
+        leaves_after: 0,
     });
     let request = ReadRangesRequest { reader: reader.map(user), ranges: ranges.collect(), bytes_max };
     fixture.call::<ReadRanges>(&request).await.unwrap()

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) async fn read(world: &World) -> anyhow::Result<()> {
     for room in world.rooms() {
         let owner = room.members.first().and_then(|owner| world.person(*owner)).context("a room has an owner")?;
-        let members = patiently(async || owner.api.members(room.id).await).await?;
+        let members = patiently(async || owner.api.members(room.id, None).await).await?;
         let members: Vec<UserId> = members.items.into_iter().map(|member| member.user_id).collect();
         for person in &world.people {
             for line in &world.lines {

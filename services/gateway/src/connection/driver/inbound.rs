@@ -6,6 +6,7 @@ use actix_ws::{AggregatedMessage, AggregatedMessageStream};
 use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::{
     CloseCode, NewMessage,
+    entry::ConversationKind,
     frame::{self, ClientFrame, Rejected},
     live::Typing,
     rpc::{
@@ -249,7 +250,7 @@ fn receipt(
     });
 }
 
-/// Typing where the user is a member. What is not live on this connection is asked for.
+/// Typing where the user is a member: told to nobody in channels. What is not live on this connection is asked for.
 fn note_typing(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
@@ -264,13 +265,18 @@ fn note_typing(
         acknowledge(connection, id);
     };
     if connection.mode(conversation_id) == Mode::Live {
-        note(worker, connection);
+        if worker.fanout.borrow().is_channel(conversation_id) {
+            acknowledge(connection, id);
+        } else {
+            note(worker, connection);
+        }
         return;
     }
     let (worker, connection) = (Rc::clone(worker), Rc::clone(connection));
     actix_web::rt::spawn(async move {
         let request = ConversationRequest { caller: connection.user_id, conversation_id };
         match worker.gateway.call::<GetConversation>(&request).await {
+            Ok(found) if found.kind == ConversationKind::Channel => acknowledge(&connection, id),
             // Who has left meanwhile types no more.
             Ok(_) if worker.fanout.borrow().connection(connection.origin).is_some() => note(&worker, &connection),
             Ok(_) => {}

@@ -8,12 +8,18 @@ use entrenous_protocol::{
 };
 
 use super::default_start;
-use crate::connection::{Connection, Mode};
+use crate::{
+    connection::{Connection, Mode},
+    fanout::Standing,
+};
 
 /// One conversation on its way to being live.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) conversation: ConversationId,
+    pub(super) kind: ConversationKind,
+    /// The user is known to be a member after so many leaves of the channel.
+    pub(super) leaves: u64,
     /// The last seq that the connection has.
     pub(super) position: u64,
     pub(super) starts_at: Option<u64>,
@@ -30,13 +36,17 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn catch_up(conversation: ConversationId, after: u64) -> Self {
+    /// From the head on.
+    pub(super) fn catch_up(standing: Standing) -> Self {
+        let Standing { conversation, kind, head, leaves } = standing;
         Self {
             conversation,
-            position: after,
+            kind,
+            leaves,
+            position: head,
             starts_at: None,
             first_seq: 0,
-            head: after,
+            head,
             sent: 0,
             bytes: 0,
             has_more: false,
@@ -51,11 +61,15 @@ impl Replay {
         Self {
             position: if is_ahead { membership.last_seq } else { position },
             first_seq: membership.first_seq,
-            head: membership.last_seq,
             is_ahead,
             is_settled: is_ahead,
-            ..Self::catch_up(membership.conversation_id, 0)
+            ..Self::catch_up(Standing::of(membership))
         }
+    }
+
+    /// Where the conversation stood when it was read.
+    pub(super) fn standing(&self) -> Standing {
+        Standing { conversation: self.conversation, kind: self.kind, head: self.head, leaves: self.leaves }
     }
 
     /// The conversation is live, and this was its last seq there.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use entrenous_protocol::{
-    frame::{self, SyncedConversation},
+    frame::SyncedConversation,
     rpc::store::{Range, RangeRead},
 };
 
@@ -54,7 +54,7 @@ impl Replays {
                 fanout.pause(connection, replay.conversation);
                 continue;
             }
-            fanout.start_syncing(connection, replay.conversation, replay.head);
+            fanout.start_syncing(connection, &replay.standing());
             fanout.note_head(replay.conversation, replay.head);
         }
         Self { connection: Rc::clone(connection), all: replays, budget, reading: Vec::new() }
@@ -80,7 +80,9 @@ impl Replays {
                 continue;
             }
             let target = replay.head.max(fanout.forwarded(replay.conversation).unwrap_or(0));
-            if replay.position >= target {
+            // Somebody has left a channel meanwhile: whether this user is a member still, only a read tells.
+            let is_member = replay.leaves >= fanout.carried_out(replay.conversation).unwrap_or(0);
+            if replay.position >= target && is_member {
                 replay.is_settled = true;
                 replay.head = replay.position;
                 fanout.go_live(&self.connection, replay.conversation, replay.position, false);
@@ -128,14 +130,14 @@ impl Replays {
 
 fn send(connection: &Rc<Connection>, fanout: &mut Fanout, replay: &mut Replay, read: RangeRead, budget: &mut Budget) {
     if !read.is_readable {
-        connection.send(frame::conversation_left(replay.conversation, replay.head));
-        fanout.drop_view(connection, replay.conversation);
+        fanout.tell_left(connection, replay.conversation, replay.head);
         return;
     }
     if connection.mode(replay.conversation) != Mode::Syncing {
         return;
     }
     replay.first_seq = read.first_seq;
+    replay.leaves = replay.leaves.max(read.leaves);
     replay.head = replay.head.max(read.last_seq);
     // Each range of a page may be as long as what was left for all of them together.
     for entry in read.entries.into_iter().take(budget.entries) {
@@ -157,7 +159,7 @@ impl Replay {
     fn range(&self, budget: &Budget) -> Range {
         let left = budget.entries_per_conversation.saturating_sub(self.sent);
         let limit = left.min(u32::try_from(budget.entries).unwrap_or(u32::MAX));
-        Range { conversation_id: self.conversation, after: self.position, limit }
+        Range { conversation_id: self.conversation, after: self.position, limit, leaves_after: 0 }
     }
 }
 

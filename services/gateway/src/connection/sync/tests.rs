@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use entrenous_model::{ConnectionId, DeviceId, LoginId, UserId};
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, UserId};
 use entrenous_protocol::{
     entry::{ConversationKind, EntryKind},
     frame::SyncedConversation,
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     connection::outbox::{Outbox, Outgoing},
-    fanout::Fanout,
+    fanout::{Fanout, Standing},
 };
 
 type Check = Result<(), TestCaseError>;
@@ -208,7 +208,10 @@ impl World {
         let mut other_received = Vec::new();
         for (conversation, log) in logs.iter().enumerate() {
             if log.is_followed {
-                fanout.go_live(&other, id_of(conversation), log.head, true);
+                let (id, kind) = (id_of(conversation), ConversationKind::Group);
+                let standing = Standing { conversation: id, kind, head: log.head, leaves: 0 };
+                fanout.start_syncing(&other, &standing);
+                fanout.go_live(&other, id, log.head, true);
             }
             let next = log.is_followed.then_some(log.head + 1);
             other_received.push(Received { next, ..Received::default() });
@@ -300,6 +303,8 @@ impl World {
                 readable_from: log.first_seq,
                 last_seq: log.head,
                 has_more: given < log.head,
+                leaves: 0,
+                left: Vec::new(),
             }
         };
         (page.0 > 0).then(|| ranges.iter().map(&mut read).collect())
@@ -313,14 +318,14 @@ impl World {
         let Repair { conversation, after, read } = self.repairs.remove(which);
         let id = id_of(conversation);
         let Some(read) = read else {
-            match self.read(&[Range { conversation_id: id, after, limit: 100 }], usize::MAX, page) {
+            match self.read(&[Range { conversation_id: id, after, limit: 100, leaves_after: 0 }], usize::MAX, page) {
                 Some(mut reads) => self.repairs.push(Repair { conversation, after, read: reads.pop() }),
                 None => self.fanout.on_repair_failed(id),
             }
             return;
         };
         let is_stuck = read.entries.is_empty() && !read.has_more;
-        if self.fanout.on_repaired(id, read.entries, read.last_seq) {
+        if self.fanout.on_repaired(read) {
             return;
         }
         if is_stuck {
@@ -340,6 +345,7 @@ impl World {
             last_seq: log.head,
             device_start_seq: log.device_start_seq,
             has_mention: false,
+            leaves: 0,
         };
         let conversations = self.logs.iter().enumerate().map(membership).collect();
         Memberships { membership_version: 1, conversations, left: Vec::new() }
@@ -531,5 +537,34 @@ proptest! {
             world.take(step)?;
         }
         world.finish()?;
+    }
+}
+
+#[test]
+fn nobody_goes_live_on_a_membership_from_before_the_last_leave() {
+    for is_member in [true, false] {
+        let mut fanout = Fanout::default();
+        let (mine, other) = (connection(&mut fanout, 1), connection(&mut fanout, 2));
+        let standing = |leaves| Standing { conversation: id_of(0), kind: ConversationKind::Channel, head: 3, leaves };
+        fanout.start_syncing(&other, &standing(1));
+        let budget = Budget { entries: 10, bytes: 1_000, entries_per_conversation: 10, page_bytes: 1_000 };
+        let mut replays = Replays::start(&mut fanout, &mine, vec![Replay::catch_up(standing(0))], budget);
+        let asked = replays.next_page(&mut fanout).expect("the head is reached, but somebody has left meanwhile");
+        let read = RangeRead {
+            conversation_id: id_of(0),
+            is_readable: is_member,
+            entries: Vec::new(),
+            first_seq: 1,
+            readable_from: 1,
+            last_seq: 3,
+            has_more: false,
+            leaves: 1,
+            left: Vec::new(),
+        };
+        assert_eq!(asked.ranges.len(), 1);
+        replays.on_page(&mut fanout, vec![read]);
+        assert!(replays.next_page(&mut fanout).is_none());
+        assert_eq!(mine.mode(id_of(0)) == Mode::Live, is_member);
+        assert_eq!(mine.knows(id_of(0)), is_member);
     }
 }
