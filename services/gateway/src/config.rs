@@ -145,7 +145,7 @@ pub struct Config {
     #[arg(long, env, default_value = "5000")]
     pub presence_frames_per_second: NonZeroUsize,
     /// Batches of sends that this gateway has on their way to the message store at once. Fewer make them larger, and each costs PostgreSQL a commit; more use more of its processors.
-    #[arg(long, env, default_value = "4")]
+    #[arg(long, env, default_value = "2")]
     pub send_batches: NonZeroU16,
     /// Bytes of all sends of this gateway that await their ack; above it sends are answered `unavailable`.
     #[arg(long, env, default_value_t = 64 * 1024 * 1024)]

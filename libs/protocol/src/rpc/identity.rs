@@ -8,8 +8,8 @@ use super::{Done, methods};
 use crate::rest::{Device, LoginDevice, Page, Profile, ProfilePatch, Register, Tokens, User, UserRole};
 
 methods! { "identity" {
-    /// Makes an account. `conflict` when the name is taken.
-    RegisterUser = "register": Register => User;
+    /// Makes an account. `conflict` when the name is taken; a repeat under the same id gets the account.
+    RegisterUser = "register": RegisterRequest => User;
     /// Signs in on a device. `unauthenticated`, `rate_limited`, `not_found` (device), `too_large` (devices).
     Login = "login": LoginRequest => LoginGranted;
     /// Notes a login that an outside issuer made: its user and device come into being. `unauthenticated` (the login has
@@ -58,6 +58,14 @@ pub const USERS_MAX: usize = 1_000;
 pub const PEOPLE_MAX: usize = 1_000;
 /// Profiles in a page of [`ListFollowing`] and [`ListBlocked`].
 pub const PEOPLE_PAGE_MAX: u32 = 100;
+
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RegisterRequest {
+    /// The account's id, given by the caller: a repeated request is known by it.
+    pub user_id: UserId,
+    pub registration: Register,
+}
 
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

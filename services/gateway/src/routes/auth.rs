@@ -45,7 +45,8 @@ fn check_signs_in(gateway: &Gateway) -> Result<(), Failure> {
 )]
 pub(crate) async fn register(gateway: Data<Gateway>, body: JsonBody<Register>) -> Answer {
     check_signs_in(&gateway)?;
-    let user = gateway.call::<identity::RegisterUser>(&body.0).await?;
+    let request = identity::RegisterRequest { user_id: gateway.ids.next(), registration: body.0 };
+    let user = gateway.call::<identity::RegisterUser>(&request).await?;
     Ok(HttpResponse::Created().json(user))
 }
 

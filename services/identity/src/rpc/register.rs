@@ -1,8 +1,10 @@
 //! Makes an account.
 
 use entrenous_db::DbError;
-use entrenous_model::IdGenerator;
-use entrenous_protocol::rest::{Register, User};
+use entrenous_protocol::{
+    rest::{Register, User},
+    rpc::identity::RegisterRequest,
+};
 
 use crate::{
     domain::fields,
@@ -11,20 +13,26 @@ use crate::{
     store::users::{self, NewUser},
 };
 
-pub(super) async fn register(state: AppState, request: Register) -> Result<User, RequestError> {
-    fields::check_registration(&request, state.limits()).map_err(RequestError::Invalid)?;
-    let password_hash = state.passwords().hash(request.password).await?;
+pub(super) async fn register(state: AppState, request: RegisterRequest) -> Result<User, RequestError> {
+    let RegisterRequest { user_id, registration } = request;
+    fields::check_registration(&registration, state.limits()).map_err(RequestError::Invalid)?;
+    let Register { username, password, email, display_name } = registration;
+    let password_hash = state.passwords().hash(password).await?;
     let now = state.now().as_datetime();
     let user = NewUser {
-        id: IdGenerator.next(),
-        username: fields::normalise_username(&request.username),
-        display_name: request.display_name,
-        email: request.email,
+        id: user_id.as_uuid(),
+        username: fields::normalise_username(&username),
+        display_name,
+        email,
         password_hash,
         created_at: now,
         updated_at: now,
     };
     let mut connection = state.connection().await?;
-    let inserted = users::insert(&mut connection, &user).await.map_err(DbError::from)?;
-    inserted.map(User::from).ok_or(RequestError::NameTaken)
+    if let Some(inserted) = users::insert(&mut connection, &user).await.map_err(DbError::from)? {
+        return Ok(inserted.into());
+    }
+    // The answer to an earlier try was lost: the bus asks again.
+    let known = users::find(&mut connection, user_id).await.map_err(DbError::from)?;
+    known.map(User::from).ok_or(RequestError::NameTaken)
 }

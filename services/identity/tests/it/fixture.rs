@@ -14,7 +14,7 @@ use entrenous_bus::{Bus, LiveEvent, LiveSubscription, NatsConfig};
 use entrenous_config::Secret;
 use entrenous_db::Database;
 use entrenous_identity::{Config, MIGRATIONS, Service};
-use entrenous_model::{Clock, DeviceId, LoginId, SystemClock, Timestamp, UserId};
+use entrenous_model::{Clock, DeviceId, IdGenerator, LoginId, SystemClock, Timestamp, UserId};
 use entrenous_protocol::{
     Code, Failure,
     live::{LiveKind, LiveMessage, UserNotice},
@@ -203,8 +203,10 @@ fn config(postgres: &TestPostgres, nats: &TestNats, changes: &[(&str, &str)]) ->
     entrenous_config::from_pairs(&pairs).unwrap()
 }
 
-pub(crate) fn registration(username: &str) -> Register {
-    Register { username: username.into(), password: PASSWORD.into(), email: None, display_name: None }
+pub(crate) fn registration(username: &str) -> RegisterRequest {
+    let registration =
+        Register { username: username.into(), password: PASSWORD.into(), email: None, display_name: None };
+    RegisterRequest { user_id: IdGenerator.next(), registration }
 }
 
 pub(crate) fn login_request(username: &str) -> LoginRequest {

@@ -12,12 +12,13 @@ use crate::fixture::{Fixture, code, fields, registration};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registered_user_is_found() {
     let fixture = Fixture::start().await;
-    let request = Register {
+    let registration = Register {
         username: "Alice.B-1_x".into(),
         password: "12345678".into(),
         email: Some("alice@example.org".into()),
         display_name: Some("Alice 🦊".into()),
     };
+    let request = RegisterRequest { user_id: IdGenerator.next(), registration };
     let user = fixture.call::<RegisterUser>(request).await.unwrap();
     assert_eq!((user.username.as_str(), user.role), ("alice.b-1_x", UserRole::User));
     assert_eq!(user.display_name.as_deref(), Some("Alice 🦊"));
@@ -57,15 +58,27 @@ async fn a_name_is_given_once_whatever_its_case() {
     );
 }
 
+/// The bus asks again where an answer is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_registration_gets_the_same_account() {
+    let fixture = Fixture::start().await;
+    let request = registration("erin");
+    let user = fixture.call::<RegisterUser>(request.clone()).await.unwrap();
+    assert_eq!(user.id, request.user_id);
+    assert_eq!(fixture.call::<RegisterUser>(request).await.as_ref(), Ok(&user));
+    assert_eq!(code(fixture.call::<RegisterUser>(registration("erin")).await), Err(Code::Conflict));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_that_do_not_validate_name_each_field() {
     let fixture = Fixture::start().await;
-    let request = Register {
+    let registration = Register {
         username: "x".into(),
         password: "1234567".into(),
         email: Some("nobody".into()),
         display_name: Some("\0".into()),
     };
+    let request = RegisterRequest { user_id: IdGenerator.next(), registration };
     let bad = fixture.call::<RegisterUser>(request).await;
     assert_eq!(fields(bad), ["username", "password", "email", "display_name"]);
     assert_eq!(fixture.count("SELECT count(*) FROM identity.users").await, 0);
