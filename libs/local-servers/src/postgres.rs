@@ -185,9 +185,12 @@ impl Postgres {
         self.process.stop(&STOP_STEPS).await;
     }
 
-    /// SIGKILL to the main process, as a test does it; its children end soon after by themselves.
+    /// SIGKILL to the main process, as a test does it; waits until its children, which then end by themselves, are gone too:
+    /// one that is awake may answer for a moment longer.
     pub async fn kill(&self) {
         self.process.kill().await;
+        let data = self.home.path().join("data");
+        leftovers::wait_until_gone(|| leftovers::working_in(&data), ORPHAN_PATIENCE).await;
     }
 
     /// Waits until the main process ends, whoever causes it.
