@@ -76,9 +76,11 @@ impl Refusal {
         self.code == code.as_str()
     }
 
-    /// Whether what was asked may have happened all the same: repeat it with the same id.
+    /// Whether what was asked may have happened all the same, or never came (408: the line was too slow; RFC 9110, 15.5.9):
+    /// repeat it with the same id.
     pub fn is_outcome_unknown(&self) -> bool {
-        self.is(Code::Unavailable) || self.is(Code::Internal) || self.status.is_some_and(|status| status >= 500)
+        let is_no_verdict = |status: u16| status >= 500 || status == 408;
+        self.is(Code::Unavailable) || self.is(Code::Internal) || self.status.is_some_and(is_no_verdict)
     }
 }
 
@@ -260,6 +262,12 @@ mod tests {
         assert!(refusal.is(Code::EpochConflict));
         assert_eq!(refusal.extra["epoch"], 7);
         assert!(!refusal.is_outcome_unknown());
+    }
+
+    #[test]
+    fn a_request_that_came_too_slowly_is_repeated() {
+        assert!(Refusal::from_problem(408, b"", None).is_outcome_unknown());
+        assert!(!Refusal::from_problem(404, b"", None).is_outcome_unknown());
     }
 
     #[test]
