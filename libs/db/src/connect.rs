@@ -3,7 +3,10 @@
 //! After PostgreSQL was away every caller wants a connection at once and gives up soon. So only a few are made at a time,
 //! and what its caller no longer waits for is kept for the next one: else nobody would ever get one.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use diesel::ConnectionError;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection, pooled_connection::PoolableConnection};
@@ -13,13 +16,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Connections being made at once by one process.
 const AT_ONCE: usize = 2;
+/// How long making one may take: a server that hangs must not hold the slots.
+const MAKE_MAX: Duration = Duration::from_secs(3);
 
 type Made = diesel::ConnectionResult<AsyncPgConnection>;
 
 /// Makes the connections of a pool.
 pub(crate) struct Connector {
     settings: String,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     /// Made for somebody who no longer waits.
     spare: Mutex<Vec<AsyncPgConnection>>,
 }
@@ -30,14 +35,25 @@ impl Connector {
             "SET application_name = '{application}'; SET statement_timeout = {statement_timeout_ms}; \
              SET idle_in_transaction_session_timeout = {statement_timeout_ms}"
         );
-        Self { settings, slots: Semaphore::new(AT_ONCE), spare: Mutex::default() }
+        Self { settings, slots: Arc::new(Semaphore::new(AT_ONCE)), spare: Mutex::default() }
     }
 
     /// A connection, new or spare.
     pub(crate) async fn connect(self: Arc<Self>, url: String) -> Made {
-        let (sender, receiver) = oneshot::channel();
-        tokio::spawn(self.make(url, sender));
-        receiver.await.unwrap_or_else(|_| Err(bad(&"nobody makes connections any more")))
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|error| bad(&error))?;
+        if let Some(spare) = self.take_spare() {
+            return Ok(spare);
+        }
+        let (wanted, made) = oneshot::channel();
+        // A task of its own, which goes on when the caller gives up.
+        tokio::spawn(async move {
+            let made = tokio::time::timeout(MAKE_MAX, self.make(&url)).await.unwrap_or_else(|late| Err(bad(&late)));
+            if let Err(Ok(unwanted)) = wanted.send(made) {
+                self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(unwanted);
+            }
+            drop(slot);
+        });
+        made.await.unwrap_or_else(|error| Err(bad(&error)))
     }
 
     fn take_spare(&self) -> Option<AsyncPgConnection> {
@@ -45,21 +61,7 @@ impl Connector {
         std::iter::from_fn(|| spare.pop()).find_map(|mut one| (!one.is_broken()).then_some(one))
     }
 
-    async fn make(self: Arc<Self>, url: String, wanted: oneshot::Sender<Made>) {
-        let Ok(_slot) = self.slots.acquire().await else { return };
-        if wanted.is_closed() {
-            return;
-        }
-        let made = match self.take_spare() {
-            Some(spare) => Ok(spare),
-            None => self.make_one(&url).await,
-        };
-        if let Err(Ok(unwanted)) = wanted.send(made) {
-            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(unwanted);
-        }
-    }
-
-    async fn make_one(&self, url: &str) -> Made {
+    async fn make(&self, url: &str) -> Made {
         let mut connection = establish(url).await?;
         connection.batch_execute(&self.settings).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)
