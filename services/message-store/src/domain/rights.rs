@@ -1,18 +1,37 @@
-//! Who may change the members of a conversation. Source: docs/protocol.md, section 4, "roles".
+//! Who may do what in a conversation: the one table. Source: docs/protocol.md, section 4, "roles". Posting alone
+//! is judged by `messaging.append`, inside its statement.
 
 use entrenous_protocol::{
     Code, Failure,
     entry::{ConversationKind, Role},
 };
 
+/// What people do in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    AddMember,
+}
+
+/// The least role that may do it; none: nobody may.
+pub(crate) const fn least_role(kind: ConversationKind, action: Action) -> Option<Role> {
+    match (kind, action) {
+        (ConversationKind::Direct, Action::AddMember) => None,
+        (ConversationKind::Group | ConversationKind::Channel, Action::AddMember) => Some(Role::Moderator),
+    }
+}
+
+/// Whether somebody with this role may do it.
+pub(crate) fn may(kind: ConversationKind, role: Role, action: Action) -> Result<(), Failure> {
+    match least_role(kind, action) {
+        Some(least) if role >= least => Ok(()),
+        Some(_) => Err(Failure::new(Code::Forbidden, "the role does not allow this")),
+        None => Err(Failure::new(Code::Forbidden, "nobody does this in such a conversation")),
+    }
+}
+
 /// Whether `caller` may add somebody with a role.
 pub(crate) fn may_add(kind: ConversationKind, caller: Role, given: Role) -> Result<(), Failure> {
-    if kind == ConversationKind::Direct {
-        return Err(Failure::new(Code::Forbidden, "a direct conversation has two people"));
-    }
-    if caller < Role::Moderator {
-        return Err(Failure::new(Code::Forbidden, "only moderators and owners add members"));
-    }
+    may(kind, caller, Action::AddMember)?;
     if given > caller {
         return Err(Failure::new(Code::Forbidden, "the role is above one's own"));
     }
