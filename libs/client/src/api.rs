@@ -4,14 +4,16 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
 use entrenous_protocol::{
-    Entry, Limits,
+    Act, Entry, Limits,
+    act::{NewEdit, Reaction},
     entry::Role,
     rest::{
-        AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, MessageReceipts,
-        Page, Profile, ProfilePatch, Refresh, Register, Tokens, UnreadEntries, User,
+        AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, Message,
+        MessageReaction, MessageReceipts, Page, Profile, ProfilePatch, Refresh, Register, Tokens, UnreadEntries, User,
     },
     status::{OwnStatus, StatusChoice, UserStatus},
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
@@ -273,6 +275,62 @@ impl Api {
     ) -> Result<Entry, ApiError> {
         let request = self.request(Method::POST, &format!("conversations/{conversation_id}/messages"));
         json(request.json(message)).await
+    }
+
+    /// Does something with a message; `id` is that of the entry of an edit.
+    ///
+    /// # Errors
+    /// As every call. Where the outcome is unknown, repeat it with the same id.
+    pub async fn act(&self, conversation_id: ConversationId, id: EntryId, act: &Act) -> Result<(), ApiError> {
+        let message_id = act.message_id();
+        let message = format!("conversations/{conversation_id}/messages/{message_id}");
+        let reaction = |reaction: &Reaction| {
+            let reaction = utf8_percent_encode(&reaction.reaction, NON_ALPHANUMERIC);
+            format!("{message}/reactions/{reaction}")
+        };
+        let pin = format!("conversations/{conversation_id}/pins/{message_id}");
+        let request = match act {
+            Act::Edit(NewEdit { content, metadata, signature, .. }) => {
+                let body =
+                    serde_json::json!({"id": id, "content": content, "metadata": metadata, "signature": signature});
+                self.request(Method::PATCH, &message).json(&body)
+            }
+            Act::Delete { scope, .. } => self.request(Method::DELETE, &message).query(&[("scope", scope)]),
+            Act::React(to) => self.request(Method::PUT, &reaction(to)),
+            Act::Unreact(to) => self.request(Method::DELETE, &reaction(to)),
+            Act::Pin { .. } => self.request(Method::PUT, &pin),
+            Act::Unpin { .. } => self.request(Method::DELETE, &pin),
+        };
+        empty(request).await
+    }
+
+    /// A message with everything that was done with it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn message(&self, conversation_id: ConversationId, message_id: EntryId) -> Result<Message, ApiError> {
+        json(self.request(Method::GET, &format!("conversations/{conversation_id}/messages/{message_id}"))).await
+    }
+
+    /// Who reacted to a message.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn reactions(
+        &self,
+        conversation_id: ConversationId,
+        message_id: EntryId,
+    ) -> Result<Page<MessageReaction>, ApiError> {
+        let path = format!("conversations/{conversation_id}/messages/{message_id}/reactions");
+        json(self.request(Method::GET, &path)).await
+    }
+
+    /// The pinned messages, latest pin first.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn pins(&self, conversation_id: ConversationId) -> Result<Page<Message>, ApiError> {
+        json(self.request(Method::GET, &format!("conversations/{conversation_id}/pins"))).await
     }
 
     /// What this device has not acknowledged, the most urgent first.

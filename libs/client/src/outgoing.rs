@@ -5,6 +5,8 @@ use std::{collections::HashMap, fmt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use entrenous_model::{ConversationId, EntryId, MediaId, UserId};
 use entrenous_protocol::{
+    Act, RawValue,
+    act::NewEdit,
     device_message::NewDeviceMessage,
     entry::MessageType,
     message::{ContentFields, TextFormat},
@@ -200,6 +202,50 @@ pub fn device_message_ack(id: Option<EntryId>, up_to: u64) -> String {
     print("device_message_ack", id, &json!({"up_to": up_to}))
 }
 
+/// The frame of an act on a message.
+pub fn act(id: Option<EntryId>, conversation_id: ConversationId, act: &Act) -> String {
+    let message_id = act.message_id();
+    let mut payload = json!({"conversation_id": conversation_id, "message_id": message_id});
+    let name = match act {
+        Act::Edit(edit) => {
+            payload["content"] = json!(edit.content);
+            if let Some(metadata) = &edit.metadata {
+                payload["metadata"] = json!(metadata);
+            }
+            if let Some(signature) = &edit.signature {
+                payload["signature"] = json!(signature);
+            }
+            "edit_message"
+        }
+        Act::Delete { scope, .. } => {
+            payload["scope"] = json!(scope);
+            "delete_message"
+        }
+        Act::React(reaction) | Act::Unreact(reaction) => {
+            payload["reaction"] = json!(reaction.reaction);
+            if matches!(act, Act::React(_)) { "add_reaction" } else { "remove_reaction" }
+        }
+        Act::Pin { .. } => "pin_message",
+        Act::Unpin { .. } => "unpin_message",
+    };
+    print(name, id, &payload)
+}
+
+/// New clear text for a message.
+pub fn edit_to_text(message_id: EntryId, text: &str) -> Act {
+    edit_to(message_id, &json!({"text": text}), false)
+}
+
+/// New ciphertext for a message.
+pub fn edit_to_sealed(message_id: EntryId, scheme: &str, ciphertext: &[u8]) -> Act {
+    edit_to(message_id, &json!({"scheme": scheme, "ciphertext": STANDARD.encode(ciphertext)}), true)
+}
+
+fn edit_to(message_id: EntryId, content: &Value, is_sealed: bool) -> Act {
+    let content = serde_json::value::to_raw_value(content).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    Act::Edit(NewEdit { message_id, content, is_sealed, metadata: None, signature: None })
+}
+
 /// `subscribe`: lifts `unsubscribe`.
 pub fn subscribe(id: EntryId, conversation_ids: &[ConversationId]) -> String {
     print("subscribe", Some(id), &json!({"conversation_ids": conversation_ids}))
@@ -221,7 +267,11 @@ pub fn print(r#type: &str, id: Option<EntryId>, payload: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use entrenous_protocol::{Limits, frame::ClientFrame, frame::parse};
+    use entrenous_protocol::{
+        Limits,
+        act::{DeleteScope, Reaction},
+        frame::{ClientFrame, parse},
+    };
 
     use super::*;
 
@@ -245,6 +295,19 @@ mod tests {
         assert!(matches!(parse(&sync(id(3), &SyncStart::default())).1, ClientFrame::Sync(sync) if sync.from.is_none()));
         assert!(matches!(parse(&ping(id(4))).1, ClientFrame::Ping));
         assert!(matches!(parse(&authenticate(None, "t")), (None, ClientFrame::Authenticate { token }) if token == "t"));
+        let edit = edit_to_sealed(id(1), "mls", b"other");
+        assert!(matches!(parse(&act(Some(id(6)), conversation, &edit)), (Some(at), ClientFrame::Act { act, .. })
+            if at == id(6) && matches!(&*act, Act::Edit(edit) if edit.is_sealed && edit.message_id == id(1))));
+        for simple in [
+            Act::Delete { message_id: id(1), scope: DeleteScope::Me },
+            Act::React(Reaction { message_id: id(1), reaction: "👍".to_owned() }),
+            Act::Unreact(Reaction { message_id: id(1), reaction: "👍".to_owned() }),
+            Act::Pin { message_id: id(1) },
+            Act::Unpin { message_id: id(1) },
+        ] {
+            let ClientFrame::Act { act: taken, .. } = parse(&act(None, conversation, &simple)).1 else { panic!() };
+            assert_eq!(format!("{taken:?}"), format!("{simple:?}"));
+        }
         let receipt = delivery_receipt(None, conversation, 3);
         assert!(matches!(parse(&receipt).1, ClientFrame::DeliveryReceipt { seq: 3, .. }));
         assert!(matches!(parse(&unsubscribe(id(5), &[conversation])).1, ClientFrame::Unsubscribe { .. }));

@@ -6,7 +6,8 @@ use serde_json::{json, value::RawValue};
 use std::collections::HashMap;
 
 use crate::{
-    Code, Failure, Limits, NewMessage,
+    Act, Code, Failure, Limits, NewMessage,
+    act::{DeletePayload, EditPayload, PinPayload, Reaction, ReactionPayload},
     device_message::{DeviceMessage, DeviceMessageBatch, DeviceMessageFields},
     entry::MemberContent,
     live::{Receipt, ReceiptKind, Typing},
@@ -24,6 +25,8 @@ pub enum ClientFrame {
     ChatMessage { to: UserId, message: Box<NewMessage> },
     /// A message into a conversation.
     GroupMessage { conversation_id: ConversationId, message: Box<NewMessage> },
+    /// Something done with a message that exists.
+    Act { conversation_id: ConversationId, act: Box<Act> },
     /// Everything up to `seq` is on this device.
     DeliveryReceipt { conversation_id: ConversationId, seq: u64 },
     /// Everything up to `seq` was read.
@@ -196,10 +199,38 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
         "device_message_ack" => ClientFrame::DeviceMessageAck { up_to: payload::<UpTo>(envelope)?.up_to },
         "sync" => ClientFrame::Sync(payload(envelope)?),
         "ping" => ClientFrame::Ping,
-        _ => {
-            return Err(Failure::new(Code::UnknownType, "this server does not know the frame's type"));
-        }
+        name => parse_act(name, envelope, id, limits)?,
     })
+}
+
+fn parse_act(
+    name: &str,
+    envelope: &Envelope<'_>,
+    id: Option<EntryId>,
+    limits: &Limits,
+) -> Result<ClientFrame, Failure> {
+    let (conversation_id, act) = match name {
+        "edit_message" => {
+            id.ok_or_else(|| Failure::invalid("id", "is required"))?;
+            let EditPayload { conversation_id, message_id, fields } = payload(envelope)?;
+            (conversation_id, Act::Edit(fields.check(message_id, limits)?))
+        }
+        "delete_message" => {
+            let DeletePayload { conversation_id, message_id, scope } = payload(envelope)?;
+            (conversation_id, Act::Delete { message_id, scope: scope.unwrap_or_default() })
+        }
+        "add_reaction" | "remove_reaction" => {
+            let ReactionPayload { conversation_id, message_id, reaction } = payload(envelope)?;
+            let reaction = Reaction::check(message_id, reaction)?;
+            (conversation_id, if name == "add_reaction" { Act::React(reaction) } else { Act::Unreact(reaction) })
+        }
+        "pin_message" | "unpin_message" => {
+            let PinPayload { conversation_id, message_id } = payload(envelope)?;
+            (conversation_id, if name == "pin_message" { Act::Pin { message_id } } else { Act::Unpin { message_id } })
+        }
+        _ => return Err(Failure::new(Code::UnknownType, "this server does not know the frame's type")),
+    };
+    Ok(ClientFrame::Act { conversation_id, act: Box::new(act) })
 }
 
 fn payload<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>) -> Result<T, Failure> {
@@ -375,6 +406,27 @@ pub fn channel_member_changed(conversation_id: ConversationId, seq: u64, content
         content: &'a MemberContent,
     }
     print("notification", None, &json!(Payload { event: "member_changed", conversation_id, seq, content }))
+}
+
+/// `notification` `message_hidden`: the user has deleted it for themselves.
+pub fn message_hidden(conversation_id: ConversationId, message_id: EntryId) -> String {
+    let payload = json!({"event": "message_hidden", "conversation_id": conversation_id, "message_id": message_id});
+    print("notification", None, &payload)
+}
+
+/// One reaction and how often it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[expect(missing_docs, reason = "the names are the wire's")]
+pub struct ReactionCount {
+    pub reaction: String,
+    pub count: u64,
+}
+
+/// `reactions_changed`: in a channel, now and then.
+pub fn reactions_changed(conversation_id: ConversationId, message_id: EntryId, reactions: &[ReactionCount]) -> String {
+    let payload = json!({"conversation_id": conversation_id, "message_id": message_id, "reactions": reactions});
+    print("reactions_changed", None, &payload)
 }
 
 /// `notification` `device_messages_expired`.

@@ -4,6 +4,7 @@
 //! Belongs here: types, their parsing and printing, and the checks that need nothing but the value itself. Does not
 //! belong here: I/O, async, decisions that need state.
 
+pub mod act;
 pub mod code;
 pub mod device_message;
 pub mod entry;
@@ -17,6 +18,7 @@ pub mod rest;
 pub mod rpc;
 pub mod status;
 
+pub use act::Act;
 pub use code::{CloseCode, Code};
 pub use entry::{Entry, EntryKind};
 pub use failure::{Failure, FieldError};

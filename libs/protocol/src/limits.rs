@@ -10,6 +10,8 @@ pub struct Limits {
     pub frame_bytes: usize,
     pub sends_awaiting_ack: usize,
     pub attachments_per_message: usize,
+    pub reactions_per_message: usize,
+    pub pins_per_conversation: usize,
     pub group_members: usize,
     pub channel_members: usize,
     pub conversations_per_user: usize,
@@ -32,6 +34,14 @@ pub const MESSAGE_CONTENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 const FRAME_OVERHEAD_BYTES: usize = 10 * 1024 + 680;
 /// Mentions in one message.
 pub const MENTIONS_MAX: usize = 100;
+/// A reaction, in bytes of UTF-8.
+pub const REACTION_BYTES_MAX: usize = 64;
+/// Different reactions to one message.
+pub const REACTIONS_PER_MESSAGE_MAX: usize = 100;
+/// Reactions of one person to one message.
+pub const REACTIONS_PER_PERSON_MAX: usize = 20;
+/// Pinned messages of a conversation.
+pub const PINS_MAX: usize = 100;
 /// Metadata of a message, in bytes of JSON.
 pub const METADATA_BYTES_MAX: usize = 4 * 1024;
 /// Entries in one page of history.
@@ -64,6 +74,8 @@ impl Default for Limits {
             frame_bytes: Self::frame_bytes_for(message_content_bytes),
             sends_awaiting_ack: 256,
             attachments_per_message: 10,
+            reactions_per_message: REACTIONS_PER_MESSAGE_MAX,
+            pins_per_conversation: PINS_MAX,
             group_members: 1_000,
             channel_members: 100_000,
             conversations_per_user: 100,

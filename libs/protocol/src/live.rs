@@ -16,7 +16,7 @@
 //! Numbers are big-endian. A reader skips versions and kinds that it does not know.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, Timestamp, UserId};
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, LoginId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,6 +41,8 @@ pub enum LiveKind {
     Beat,
     /// A [`ChannelMembership`] in JSON: somebody joined or left a channel, which is no entry.
     Membership,
+    /// The frame `reactions_changed` of a channel, which is no entry either.
+    Reactions,
 }
 
 /// The fixed head of a live message.
@@ -115,6 +117,13 @@ pub enum UserNotice {
         device_id: DeviceId,
         /// The queue's last seq.
         last_seq: u64,
+    },
+    /// The user has deleted a message for themselves.
+    MessageHidden {
+        /// Where.
+        conversation_id: ConversationId,
+        /// Which.
+        message_id: EntryId,
     },
     /// What the user allows others has changed, blocks included, and the message store has taken it over: who may see whom
     /// is asked anew.
@@ -222,6 +231,7 @@ impl Preamble {
             LiveKind::UserNotice => 2,
             LiveKind::Beat => 3,
             LiveKind::Membership => 4,
+            LiveKind::Reactions => 5,
         });
         out.put_u16(self.flags);
         out.put_u32(self.leaves);
@@ -249,6 +259,7 @@ impl LiveMessage {
             2 => LiveKind::UserNotice,
             3 => LiveKind::Beat,
             4 => LiveKind::Membership,
+            5 => LiveKind::Reactions,
             _ => return None,
         };
         let preamble = Preamble {

@@ -140,26 +140,8 @@ impl MessageFields {
         if mentions.len() > MENTIONS_MAX {
             return Err(too_large("mentions", MENTIONS_MAX));
         }
-        let metadata = match self.metadata {
-            None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
-            Some(object @ Value::Object(_)) => object,
-            Some(_) => {
-                faults = faults.with_error("metadata", "must be an object");
-                Value::Null
-            }
-        };
-        let metadata = canonical_json(&metadata);
-        if metadata.get().len() > METADATA_BYTES_MAX {
-            return Err(too_large("metadata", METADATA_BYTES_MAX));
-        }
-        if has_nul(metadata.get()) {
-            faults = faults.with_error("metadata", NUL);
-        }
-        if let Some(signature) = &self.signature
-            && STANDARD.decode(signature).map_or(true, |bytes| bytes.len() != SIGNATURE_BYTES)
-        {
-            faults = faults.with_error("signature", "must be 64 bytes in base64");
-        }
+        let metadata = check_metadata(self.metadata, &mut faults)?;
+        check_signature(self.signature.as_deref(), &mut faults);
         if self.mls.is_some_and(|mls| !mls.is_null()) {
             faults = faults.with_error("mls", "commits are not supported by this server yet");
         }
@@ -186,9 +168,36 @@ impl MessageFields {
 
 const NUL: &str = "must not contain NUL";
 
+/// Metadata in its stored form.
+pub(crate) fn check_metadata(metadata: Option<Value>, faults: &mut Failure) -> Result<Box<RawValue>, Failure> {
+    let mut fault = |message: &str| *faults = faults.clone().with_error("metadata", message);
+    let metadata = match metadata {
+        None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
+        Some(object @ Value::Object(_)) => object,
+        Some(_) => {
+            fault("must be an object");
+            Value::Null
+        }
+    };
+    let metadata = canonical_json(&metadata);
+    if metadata.get().len() > METADATA_BYTES_MAX {
+        return Err(too_large("metadata", METADATA_BYTES_MAX));
+    }
+    if has_nul(metadata.get()) {
+        fault(NUL);
+    }
+    Ok(metadata)
+}
+
+pub(crate) fn check_signature(signature: Option<&str>, faults: &mut Failure) {
+    if signature.is_some_and(|text| STANDARD.decode(text).map_or(true, |bytes| bytes.len() != SIGNATURE_BYTES)) {
+        *faults = faults.clone().with_error("signature", "must be 64 bytes in base64");
+    }
+}
+
 impl ContentFields {
     /// Whether the content is ciphertext; notes what is wrong with it.
-    fn check(&self, faults: &mut Failure) -> bool {
+    pub(crate) fn check(&self, faults: &mut Failure) -> bool {
         let mut fault = |field: &str, message: &str| *faults = faults.clone().with_error(field, message);
         let sealed = self.ciphertext.is_some() || self.scheme.is_some();
         match (sealed, &self.text) {
@@ -239,7 +248,7 @@ impl ContentFields {
         }
     }
 
-    fn check_size(&self, limits: &Limits) -> Result<(), Failure> {
+    pub(crate) fn check_size(&self, limits: &Limits) -> Result<(), Failure> {
         let bytes = match (&self.ciphertext, &self.text) {
             (Some(ciphertext), _) => {
                 let padding = ciphertext.bytes().rev().take(2).take_while(|byte| *byte == b'=').count();

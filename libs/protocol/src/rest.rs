@@ -5,7 +5,7 @@ use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::entry::{ConversationKind, Encryption, Role, stored_names};
+use crate::entry::{ConversationKind, Encryption, Entry, Role, stored_names};
 
 /// Any list.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -269,6 +269,76 @@ pub struct MemberReceipt {
     pub user_id: UserId,
     pub delivered_at: Option<Timestamp>,
     pub read_at: Option<Timestamp>,
+}
+
+/// A message as history shows it: edits, deletions and reactions are applied.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Message {
+    /// With the newest content.
+    #[serde(flatten)]
+    pub entry: Entry,
+    #[serde(flatten)]
+    pub state: MessageState,
+}
+
+/// What was done with a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MessageState {
+    /// Which edit the content belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<MessageEdit>,
+    /// The first one first.
+    pub reactions: Vec<ReactionSummary>,
+    pub pinned: bool,
+    pub thread_count: u64,
+    /// In the list of pins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_by: Option<UserId>,
+    /// In the list of pins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_at: Option<Timestamp>,
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Read twice: what is flattened cannot hold raw JSON.
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let entry = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        let state = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        Ok(Self { entry, state })
+    }
+}
+
+/// An edit, which stands in the log as an entry of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MessageEdit {
+    pub id: EntryId,
+    pub seq: u64,
+    pub at: Timestamp,
+}
+
+/// A reaction to a message, and how often it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReactionSummary {
+    pub reaction: String,
+    pub count: u64,
+    /// The caller is among them.
+    pub mine: bool,
+}
+
+/// What somebody answered to a message without words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MessageReaction {
+    pub user_id: UserId,
+    /// One or more, by time.
+    pub reactions: Vec<String>,
+    /// When the last one was given.
+    pub reacted_at: Timestamp,
 }
 
 /// Who may post.

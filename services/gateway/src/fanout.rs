@@ -231,6 +231,15 @@ impl Fanout {
         }
     }
 
+    /// The reactions to a message of a channel are others.
+    pub(crate) fn on_reactions(&self, message: &LiveMessage) {
+        let Some(feed) = self.feeds.get(&ConversationId::from(message.preamble.subject)) else { return };
+        let Ok(text) = ByteString::try_from(message.body.clone()) else { return };
+        for live in &feed.live {
+            live.connection.send(text.clone());
+        }
+    }
+
     /// What was read from the log to repair a hole. Gives whether the conversation has caught up.
     pub(crate) fn on_repaired(&mut self, read: RangeRead) -> bool {
         let conversation = read.conversation_id;
@@ -548,10 +557,11 @@ impl Fanout {
         &mut self,
         connection: &Rc<Connection>,
         conversation: ConversationId,
-        id: EntryId,
+        id: Option<EntryId>,
         stored: Stored,
     ) {
         self.note_head(conversation, stored.seq);
+        let Some(id) = id else { return };
         if connection.mode(conversation) == Mode::Live
             && let Some(live) = self.live_mut(connection, conversation)
             && live.is_origin

@@ -17,8 +17,8 @@ use utoipa::{
 };
 
 use crate::routes::{
-    auth, blocks, conversations, devices, follows, log, members, messages, operations, receipts, reference, statuses,
-    undelivered, unread, users,
+    auth, blocks, conversations, devices, follows, log, members, messages, operations, pins, reactions, receipts,
+    reference, statuses, undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -67,6 +67,14 @@ pub fn text() -> &'static str {
         messages::send,
         messages::history,
         messages::get,
+        messages::edit,
+        messages::delete,
+        reactions::list,
+        reactions::add,
+        reactions::remove,
+        pins::list,
+        pins::add,
+        pins::remove,
         undelivered::list,
         unread::list,
         unread::mark,

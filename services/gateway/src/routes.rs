@@ -9,6 +9,8 @@ pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod operations;
+pub(crate) mod pins;
+pub(crate) mod reactions;
 pub(crate) mod receipts;
 pub(crate) mod reference;
 pub(crate) mod statuses;
@@ -44,6 +46,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     conversations::configure(config);
     members::configure(config);
     messages::configure(config);
+    reactions::configure(config);
+    pins::configure(config);
     unread::configure(config);
     undelivered::configure(config);
     receipts::configure(config);

@@ -1,11 +1,12 @@
-//! Messages on their way to the store.
+//! Messages, and acts on messages, on their way to the store.
 //!
 //! A message goes into the batch of its partition. A partition has at most one batch under way: while one is out, the
 //! next one fills. At low load a batch is one message and leaves at once; under load batches grow by themselves. So
 //! the order of each sender is kept, PostgreSQL gets group commits, and NATS carries one request a batch.
 //!
 //! A conversation that the store found locked (`busy`) leaves its partition for a lane of its own, with its later
-//! messages behind it, so that it holds up nobody else.
+//! messages behind it, so that it holds up nobody else. So does a conversation with an act (an edit, a reaction, …): it
+//! comes after what was sent before it, and takes a transaction of its own.
 
 mod lanes;
 mod partition;
@@ -23,8 +24,9 @@ use entrenous_bus::Bus;
 use entrenous_model::{ConversationId, EntryId};
 use entrenous_protocol::{
     Failure,
+    entry::MessageType,
     live::stable_hash,
-    rpc::store::{AppendMessage, Stored},
+    rpc::store::{ActRequest, AppendMessage, Stored},
 };
 use entrenous_runtime::{Shutdown, Tasks, trace};
 use tokio::{
@@ -49,9 +51,11 @@ pub enum ReplyTo {
         worker: mpsc::Sender<WorkerEvent>,
         /// The connection.
         origin: u64,
+        /// What it is to be answered by; none where the client gave no id.
+        id: Option<EntryId>,
     },
     /// To a REST request.
-    Request(oneshot::Sender<Result<Stored, Failure>>),
+    Request(oneshot::Sender<Result<Option<Stored>, Failure>>),
 }
 
 /// What became of a send.
@@ -61,18 +65,54 @@ pub struct SendResult {
     pub origin: u64,
     /// Into which conversation.
     pub conversation_id: ConversationId,
-    /// The message.
-    pub id: EntryId,
+    /// What it is to be answered by; none where the client gave no id.
+    pub id: Option<EntryId>,
     /// It counts as unread for others, and moves its sender's cursor.
     pub is_counted: bool,
-    /// Stored, or why not.
-    pub result: Result<Stored, Failure>,
+    /// Stored (done, where it is no entry), or why not.
+    pub result: Result<Option<Stored>, Failure>,
 }
 
-/// A message in a queue.
+/// What the store is asked for.
+#[derive(Debug)]
+enum Item {
+    Message(Box<AppendMessage>),
+    Act(Box<ActRequest>),
+}
+
+impl Item {
+    fn conversation_id(&self) -> ConversationId {
+        match self {
+            Self::Message(message) => message.conversation_id,
+            Self::Act(act) => act.conversation_id,
+        }
+    }
+
+    fn origin(&self) -> u64 {
+        match self {
+            Self::Message(message) => message.origin,
+            Self::Act(act) => act.origin,
+        }
+    }
+
+    /// It counts as unread for others, and moves its sender's cursor.
+    fn is_counted(&self) -> bool {
+        matches!(self, Self::Message(message) if message.message.message_type != MessageType::Control)
+    }
+
+    fn bytes(&self) -> usize {
+        let bytes = match self {
+            Self::Message(message) => message.message.content.get().len() + message.message.metadata.get().len(),
+            Self::Act(act) => act.act.bytes(),
+        };
+        bytes + OVERHEAD_BYTES
+    }
+}
+
+/// An item in a queue.
 #[derive(Debug)]
 struct Queued {
-    message: AppendMessage,
+    item: Item,
     bytes: usize,
     deadline: Instant,
     reply: ReplyTo,
@@ -126,17 +166,32 @@ impl Sends {
     ///
     /// # Errors
     /// `unavailable` when too much is under way already; then nothing comes through `reply`.
-    pub fn submit(&self, mut message: AppendMessage, reply: ReplyTo) -> Result<(), Failure> {
-        let bytes = message.message.content.get().len() + message.message.metadata.get().len() + OVERHEAD_BYTES;
+    pub fn submit(&self, message: AppendMessage, reply: ReplyTo) -> Result<(), Failure> {
+        self.enqueue(Item::Message(Box::new(message)), reply)
+    }
+
+    /// The same for an act.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_act(&self, act: ActRequest, reply: ReplyTo) -> Result<(), Failure> {
+        self.enqueue(Item::Act(Box::new(act)), reply)
+    }
+
+    fn enqueue(&self, mut item: Item, reply: ReplyTo) -> Result<(), Failure> {
+        let bytes = item.bytes();
         if self.pending_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Failure::unavailable("too many messages await their ack"));
         }
         let partitions = u16::try_from(self.partitions.len()).unwrap_or(u16::MAX);
-        let partition = usize::from(stable_hash(message.conversation_id.as_uuid(), partitions));
-        let span = tracing::trace_span!(target: trace::TARGET, "send", conversation_id = %message.conversation_id);
-        message.trace = trace::parent_of(&span);
-        let queued = Queued { message, bytes, deadline: Instant::now() + self.deadline, reply, span };
+        let conversation_id = item.conversation_id();
+        let partition = usize::from(stable_hash(conversation_id.as_uuid(), partitions));
+        let span = tracing::trace_span!(target: trace::TARGET, "send", %conversation_id);
+        if let Item::Message(message) = &mut item {
+            message.trace = trace::parent_of(&span);
+        }
+        let queued = Queued { item, bytes, deadline: Instant::now() + self.deadline, reply, span };
         let queue = self.partitions.get(partition).ok_or_else(Failure::internal)?;
         queue.try_send(queued).map_err(|_full| {
             self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -149,8 +204,20 @@ impl Sends {
     /// # Errors
     /// The store's refusal, or `unavailable` (outcome unknown: repeat with the same id).
     pub async fn send(&self, message: AppendMessage) -> Result<Stored, Failure> {
+        self.ask(Item::Message(Box::new(message))).await?.ok_or_else(Failure::internal)
+    }
+
+    /// Has an act done; gives the entry that it is, if it is one.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn act(&self, act: ActRequest) -> Result<Option<Stored>, Failure> {
+        self.ask(Item::Act(Box::new(act))).await
+    }
+
+    async fn ask(&self, item: Item) -> Result<Option<Stored>, Failure> {
         let (sender, receiver) = oneshot::channel();
-        self.submit(message, ReplyTo::Request(sender))?;
+        self.enqueue(item, ReplyTo::Request(sender))?;
         receiver.await.unwrap_or_else(|_| Err(Failure::unavailable("the gateway stops")))
     }
 }

@@ -145,6 +145,7 @@ impl Worker {
                         LiveKind::Entry => self.on_entry(message),
                         LiveKind::UserNotice => self.on_notice(message),
                         LiveKind::Membership => self.on_membership(message),
+                        LiveKind::Reactions => self.fanout.borrow().on_reactions(message),
                         LiveKind::Beat => {}
                     }
                 }
@@ -233,6 +234,12 @@ impl Worker {
                     }
                 }
             }
+            UserNotice::MessageHidden { conversation_id, message_id } => {
+                let text = ByteString::from(frame::message_hidden(conversation_id, message_id));
+                for connection in self.fanout.borrow().connections_of(user) {
+                    connection.tell(text.clone());
+                }
+            }
             UserNotice::PrivacyChanged {} => {
                 self.gateway.typing_hidden.forget();
                 self.watching.judge_again(user);
@@ -244,15 +251,22 @@ impl Worker {
         let mut fanout = self.fanout.borrow_mut();
         let Some(connection) = fanout.connection(sent.origin) else { return };
         match &sent.result {
-            Ok(stored) => {
+            Ok(Some(stored)) => {
                 if sent.is_counted {
                     self.gateway.receipts.note_sent(&connection.device(), sent.conversation_id, stored.seq);
                 }
                 fanout.on_stored(&connection, sent.conversation_id, sent.id, *stored);
             }
+            Ok(None) => {
+                if let Some(id) = sent.id
+                    && connection.take_pending(id)
+                {
+                    connection.send(frame::ack(id));
+                }
+            }
             Err(failure) => {
-                if connection.forget_send(sent.id) {
-                    connection.send(failure.frame(Some(sent.id)));
+                if sent.id.is_none_or(|id| connection.forget_send(id)) {
+                    connection.send(failure.frame(sent.id));
                 }
             }
         }

@@ -6,6 +6,7 @@
 mod events;
 mod live;
 mod marks;
+mod reactions;
 mod sweeper;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 
 use entrenous_bus::{Bus, BusError};
 use entrenous_db::Database;
-use entrenous_model::{Clock, ConversationId, UserId};
+use entrenous_model::{Clock, ConversationId, EntryId, UserId};
 use entrenous_protocol::{
     Entry, RawValue,
     entry::MessageType,
@@ -39,6 +40,8 @@ use crate::{
 
 /// Batches that wait for the live plane; each is at most about 1 MiB. Above, they are left to the sweeper.
 const LIVE_QUEUE: usize = 1_024;
+/// Reactions in channels that wait to be told. Above, their counts are told with the next one.
+const REACTION_QUEUE: usize = 4_096;
 /// Batches that wait for the event plane. Above, they are left to the sweeper.
 const EVENT_QUEUE: usize = 8_192;
 /// Marks that wait for the database. Above, the planes wait.
@@ -72,6 +75,13 @@ pub(crate) struct MembershipFrame {
     pub(crate) membership: ChannelMembership,
 }
 
+/// How often a message of a channel has each reaction.
+#[derive(Debug)]
+pub(crate) struct ReactionsFrame {
+    conversation_id: ConversationId,
+    frame: String,
+}
+
 /// What one transaction has to tell.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
@@ -81,6 +91,7 @@ pub(crate) struct Publication {
     notices: Vec<(UserId, UserNotice)>,
     memberships: Vec<MembershipFrame>,
     frames: Vec<LiveFrame>,
+    reactions: Vec<ReactionsFrame>,
     events: Vec<(EntryAppended, entrenous_model::Timestamp)>,
 }
 
@@ -124,7 +135,7 @@ impl Publication {
     }
 
     fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.memberships.is_empty() && self.frames.is_empty()
+        self.notices.is_empty() && self.memberships.is_empty() && self.frames.is_empty() && self.reactions.is_empty()
     }
 }
 
@@ -160,6 +171,7 @@ impl Incarnation {
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     live: mpsc::Sender<Publication>,
+    reactions: mpsc::Sender<reactions::Changed>,
     metrics: Metrics,
 }
 
@@ -181,6 +193,7 @@ impl Publisher {
         let Means { bus, database, clock, incarnation, metrics, late_max } = means;
         let (live_sender, live_receiver) = mpsc::channel(LIVE_QUEUE);
         let (event_sender, event_receiver) = mpsc::channel(EVENT_QUEUE);
+        let (reaction_sender, reaction_receiver) = mpsc::channel(REACTION_QUEUE);
         let (mark_sender, mark_receiver) = mpsc::channel::<Mark>(MARK_QUEUE);
         let live = live::Live {
             publisher: bus.live_publisher().await?,
@@ -190,6 +203,7 @@ impl Publisher {
             metrics,
         };
         tasks.spawn(live.run(live_receiver));
+        tasks.spawn(reactions::run(database.clone(), live_sender.clone(), reaction_receiver));
         tasks.spawn(events::run(bus.clone(), event_receiver, mark_sender.clone()));
         tasks.spawn(marks::run(database.clone(), mark_receiver, metrics));
         let database = database.share(SWEEPER_CONNECTIONS);
@@ -198,19 +212,26 @@ impl Publisher {
             let sweeper = sweeper::Sweeper::new(means.clone(), plane);
             tasks.spawn_vital("sweeper", stop.clone(), sweeper.run(stop.clone()));
         }
-        Ok(Self { live: live_sender, metrics })
+        Ok(Self { live: live_sender, reactions: reaction_sender, metrics })
     }
 
     /// A publisher that loses everything, as if the process had died at that moment: for tests.
     pub(crate) fn lost(metrics: Metrics) -> Self {
-        let (live, _) = mpsc::channel(1);
-        Self { live, metrics }
+        let ((live, _), (reactions, _)) = (mpsc::channel(1), mpsc::channel(1));
+        Self { live, reactions, metrics }
     }
 
     /// Publishes; what does not fit into the queue is left to the sweeper.
     pub(crate) fn publish(&self, publication: Publication) {
         if !publication.is_empty() && self.live.try_send(publication).is_err() {
             self.metrics.publication_dropped("live");
+        }
+    }
+
+    /// The counts of a message in a channel are others: told soon, together with what changes meanwhile.
+    pub(crate) fn reactions_changed(&self, conversation_id: ConversationId, message_id: EntryId) {
+        if self.reactions.try_send((conversation_id, message_id)).is_err() {
+            self.metrics.publication_dropped("reactions");
         }
     }
 

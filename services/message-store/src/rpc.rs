@@ -1,5 +1,6 @@
 //! What the service answers: one file for each method or small group of them.
 
+mod acts;
 mod append;
 mod attach;
 mod channels;
@@ -132,6 +133,7 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
     }
     serve! {
         Append => append::handle,
+        Act => acts::handle,
         Create => create::handle,
         GetConversation => conversations::get,
         ListConversations => conversations::list,
@@ -140,6 +142,8 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         RemoveMember => members::remove,
         History => history::list,
         GetMessage => history::get,
+        ListPins => history::pins,
+        ListReactions => history::reactions,
         ReadUnread => unread::read,
         ListUnread => unread::list,
         ReadAuthors => unread::authors,

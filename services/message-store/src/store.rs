@@ -3,6 +3,7 @@
 //! Every statement is a type of its own, with a fixed text: diesel keeps such statements prepared, which it never does
 //! with `sql_query`. All functions take a connection, not the pool.
 
+pub(crate) mod acts;
 pub mod append;
 pub(crate) mod changes;
 pub(crate) mod conversations;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod acts;
 mod auth;
 mod bad_input;
 mod channels;

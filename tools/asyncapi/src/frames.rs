@@ -2,12 +2,13 @@
 //! field by field there, and the tests hold what is printed against what stands here.
 #![expect(missing_docs, reason = "the names are the wire's; docs/protocol.md explains them")]
 
-use entrenous_model::{ConnectionId, ConversationId, DeviceId, Timestamp, UserId};
+use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
     Entry, FieldError,
+    act::{DeletePayload, EditPayload, PinPayload, ReactionPayload},
     device_message::{DeviceMessage, DeviceMessageFields},
     entry::{MemberChange, Role},
-    frame::{SyncRequest, SyncedConversation, SyncedQueue},
+    frame::{ReactionCount, SyncRequest, SyncedConversation, SyncedQueue},
     message::MessageFields,
     status::{PresenceStatus, StatusChoice},
 };
@@ -143,9 +144,19 @@ pub enum Notification {
         role: Option<Role>,
         by: UserId,
     },
+    /// The user has deleted this message for themselves, on another device or this one.
+    MessageHidden { conversation_id: ConversationId, message_id: EntryId },
     /// Device messages up to here expired before this device acknowledged them. Told at each `sync` until it acknowledges
     /// `up_to`.
     DeviceMessagesExpired { up_to: u64 },
+}
+
+/// How often a message of a channel has each reaction now.
+#[derive(Deserialize, JsonSchema)]
+pub struct ReactionsChanged {
+    pub conversation_id: ConversationId,
+    pub message_id: EntryId,
+    pub reactions: Vec<ReactionCount>,
 }
 
 /// Everything up to the moment of the `sync` has been sent, or `has_more` says where it has not.
@@ -195,6 +206,15 @@ pub const FROM_CLIENTS: &[Frame] = &[
     frame("authenticate", "A token: first frame, or later to renew before the token ends.", schema::<Authenticate>),
     message("chat_message", "A message to a person; makes the direct conversation at need.", "the other user"),
     message("group_message", "A message into a conversation of any kind.", "the conversation"),
+    Frame {
+        id: FrameId::Required,
+        ..frame("edit_message", "New content for one's own message; `id` is the edit's.", schema::<EditPayload>)
+    },
+    frame("delete_message", "Takes a message back, for everyone or for oneself.", schema::<DeletePayload>),
+    frame("add_reaction", "Reacts to a message.", schema::<ReactionPayload>),
+    frame("remove_reaction", "Takes a reaction back.", schema::<ReactionPayload>),
+    frame("pin_message", "Pins a message.", schema::<PinPayload>),
+    frame("unpin_message", "Takes a pin away.", schema::<PinPayload>),
     frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<Position>),
     frame("read_receipt", "Everything up to `seq` was read.", schema::<Position>),
     frame("typing_indicator", "The user is typing, or no longer; ends after 6 s by itself.", schema::<TypingIndicator>),
@@ -224,6 +244,7 @@ pub const FROM_SERVER: &[Frame] = &[
     entry("message_deleted", "A message taken back."),
     entry("reaction_added", "A reaction."),
     entry("reaction_removed", "A reaction taken back."),
+    frame("reactions_changed", "In channels: what people reacted, now and then.", schema::<ReactionsChanged>),
     entry("message_pinned", "A message pinned."),
     entry("message_unpinned", "A message no longer pinned."),
     entry("member_changed", "A change of the members."),

@@ -240,7 +240,10 @@ pub struct LogEntry {
     /// What it changes about the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberChange>,
-    /// Whether it counts as unread for others: a message, not deleted, and not `control`.
+    /// Whether it moved its sender's read cursor: a message, not `control`, deleted since or not.
+    #[serde(default)]
+    pub is_message: bool,
+    /// Whether it counts as unread for others: such a message that is not deleted.
     #[serde(default)]
     pub is_countable: bool,
 }

@@ -11,12 +11,14 @@ use super::methods;
 use crate::{
     Failure, NewMessage,
     entry::{ConversationKind, EntryKind, Role},
-    rest::{Conversation, CreateConversation, Member, MessagesFrom, Page, VisibleTo},
+    rest::{Conversation, CreateConversation, Member, MessageReaction, MessagesFrom, Page, VisibleTo},
 };
 
 methods! { "message-store" {
     /// Appends a batch of messages. One result each, in the order of the request. At most [`APPEND_MAX`] messages.
     Append = "append": AppendRequest => AppendResponse;
+    /// Does something with a message. [`AppendResult::Done`] where that is no entry, or nothing was to do.
+    Act = "act": ActRequest => AppendResult;
     /// Makes a conversation, or finds the direct one that exists.
     Create = "create": CreateRequest => CreateResponse;
     /// One conversation as its member sees it. `read_seq` and `unread_count` are left 0: the caller composes them.
@@ -34,6 +36,10 @@ methods! { "message-store" {
     History = "history": HistoryRequest => Page<Box<RawValue>>;
     /// One message, as history shows it.
     GetMessage = "get_message": GetMessageRequest => Box<RawValue>;
+    /// The pinned messages, latest pin first.
+    ListPins = "list_pins": ConversationRequest => Vec<Box<RawValue>>;
+    /// Who reacted to a message, by user. `forbidden` in channels, but for those who look after the members.
+    ListReactions = "list_reactions": ListReactionsRequest => Page<MessageReaction>;
     /// Where a user stands in conversations, by what they say to have read; those that they are no member of are left out. At
     /// most [`UNREAD_MAX`].
     ReadUnread = "read_unread": ReadUnreadRequest => Vec<Unread>;
@@ -143,8 +149,26 @@ pub enum AppendResult {
     Stored(Stored),
     /// The conversation is locked by others; nothing was stored. Try again, with its later messages behind it.
     Busy,
+    /// Done, without an entry of its own.
+    Done,
     /// Not stored.
     Refused(Failure),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActRequest {
+    pub conversation_id: ConversationId,
+    pub caller: UserId,
+    pub device_id: DeviceId,
+    /// [`crate::live::origin_of`] the connection that asked, 0 where it came by REST.
+    pub origin: u64,
+    /// Of the entry, where there will be one.
+    pub id: EntryId,
+    pub act: crate::Act,
+    /// By the store's clock: nothing is done later than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +265,17 @@ pub struct GetMessageRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
     pub message_id: EntryId,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListReactionsRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub message_id: EntryId,
+    /// The last one of the page before.
+    pub after: Option<UserId>,
+    pub limit: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -146,7 +146,7 @@ fn a_lost_last_entry_shows_by_its_senders_ack() {
     let alice = connection(&mut fanout, 1);
     go_live(&mut fanout, &alice, 3);
     alice.note_send(entry_id(4).into(), conversation());
-    fanout.on_stored(&alice, conversation(), entry_id(4).into(), stored(4));
+    fanout.on_stored(&alice, conversation(), Some(entry_id(4).into()), stored(4));
     fanout.tick();
     assert_eq!(fanout.take_holes(), [(conversation(), 3)]);
     assert!(fanout.on_repaired(read([4], 4)));
@@ -163,12 +163,12 @@ fn the_ack_stands_in_the_place_of_its_entry_whatever_comes_first() {
         go_live(&mut fanout, &bob, 0);
         alice.note_send(entry_id(2).into(), conversation());
         if is_answer_first {
-            fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
+            fanout.on_stored(&alice, conversation(), Some(entry_id(2).into()), stored(2));
         }
         fanout.on_live_entry(&live(1, bob.origin, None));
         fanout.on_live_entry(&live(2, alice.origin, None));
         if !is_answer_first {
-            fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
+            fanout.on_stored(&alice, conversation(), Some(entry_id(2).into()), stored(2));
         }
         assert_eq!(sent(&alice), [("group_message".to_owned(), 1), ("ack".to_owned(), 2)]);
         assert_eq!(sent(&bob), messages([1, 2]));
@@ -181,14 +181,14 @@ fn while_a_sync_is_under_way_acks_come_at_once_and_own_entries_as_entries() {
     let alice = connection(&mut fanout, 1);
     go_live(&mut fanout, &alice, 0);
     alice.note_send(entry_id(1).into(), conversation());
-    fanout.on_stored(&alice, conversation(), entry_id(1).into(), stored(1));
+    fanout.on_stored(&alice, conversation(), Some(entry_id(1).into()), stored(1));
     // The ack waited for its place; a sync takes that place away.
     fanout.start_syncing(&alice, &at(1));
     fanout.on_live_entry(&live(1, alice.origin, None));
     assert_eq!(fanout.forwarded(conversation()), Some(1));
     fanout.go_live(&alice, conversation(), 1, false);
     alice.note_send(entry_id(2).into(), conversation());
-    fanout.on_stored(&alice, conversation(), entry_id(2).into(), stored(2));
+    fanout.on_stored(&alice, conversation(), Some(entry_id(2).into()), stored(2));
     fanout.on_live_entry(&live(2, alice.origin, None));
     assert_eq!(sent(&alice), [("ack".to_owned(), 1), ("ack".to_owned(), 2), ("group_message".to_owned(), 2)]);
 }
@@ -306,7 +306,7 @@ fn a_repeat_is_acknowledged_also_where_the_first_connections_entry_comes_after_t
     let alice = connection(&mut fanout, 1);
     go_live(&mut fanout, &alice, 3);
     alice.note_send(entry_id(4).into(), conversation());
-    fanout.on_stored(&alice, conversation(), entry_id(4).into(), Stored { is_repeat: true, ..stored(4) });
+    fanout.on_stored(&alice, conversation(), Some(entry_id(4).into()), Stored { is_repeat: true, ..stored(4) });
     // Of a connection that is gone, or another gateway's.
     fanout.on_live_entry(&live(4, 99, None));
     assert!(!alice.has_pending());

@@ -180,6 +180,16 @@ pub(crate) fn path_id<T: FromStr>(request: &HttpRequest, name: &str) -> Result<T
     request.match_info().query(name).parse().map_err(|_| Failure::invalid(name, "must be a UUID"))
 }
 
+/// A text in the path. actix leaves what stands for `/` and `%` encoded.
+///
+/// # Errors
+/// `invalid_request` naming it, when it is no UTF-8.
+pub(crate) fn path_text(request: &HttpRequest, name: &str) -> Result<String, Failure> {
+    let text = percent_encoding::percent_decode_str(request.match_info().query(name));
+    let text = text.decode_utf8().map_err(|_| Failure::invalid(name, "must be UTF-8"))?;
+    Ok(text.into_owned())
+}
+
 /// The query, by name.
 #[derive(Debug, Clone)]
 pub(crate) struct Query(Vec<(String, String)>);

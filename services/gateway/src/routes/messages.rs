@@ -1,4 +1,4 @@
-//! `/api/v1/conversations/{id}/messages`: sending and history.
+//! `/api/v1/conversations/{id}/messages`: sending, history, edits and deletions.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -6,12 +6,13 @@ use actix_web::{
 };
 use entrenous_model::{ConversationId, EntryId};
 use entrenous_protocol::{
-    Code, Entry, EntryKind, Failure, NewMessage,
+    Act, Code, Entry, EntryKind, Failure, NewMessage,
+    act::{DeleteScope, EditFields},
     entry::MessageType,
     limits::HISTORY_PAGE_MAX,
     message::MessageFields,
-    rest::Page,
-    rpc::store::{self, AppendMessage, Attaching, HistoryPosition, Stored},
+    rest::{Message, Page},
+    rpc::store::{self, ActRequest, AppendMessage, Attaching, HistoryPosition, Stored},
 };
 
 use super::Answer;
@@ -20,7 +21,7 @@ use crate::{
         extract::{Caller, JsonBody, Query, path_id},
         resource::at,
     },
-    openapi::{Forbidden, IdConflict, NotFound},
+    openapi::{Forbidden, IdConflict, NotFound, TooLarge},
     state::Gateway,
 };
 
@@ -29,7 +30,27 @@ const PAGE_DEFAULT: u32 = 50;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/conversations/{id}/messages").get(history).post(send).register(config);
-    at("/api/v1/conversations/{id}/messages/{message_id}").get(get).register(config);
+    at("/api/v1/conversations/{id}/messages/{message_id}").get(get).patch(edit).delete(delete).register(config);
+}
+
+/// Has an act on a message done by the caller. Without an id the server makes the entry's.
+pub(super) async fn act_on(
+    gateway: &Gateway,
+    caller: &Caller,
+    request: &HttpRequest,
+    id: Option<EntryId>,
+    act: Act,
+) -> Result<(), Failure> {
+    let request = ActRequest {
+        conversation_id: path_id(request, "id")?,
+        caller: caller.0.sub,
+        device_id: caller.0.device_id,
+        origin: 0,
+        id: id.unwrap_or_else(|| gateway.ids.next()),
+        act,
+        not_after: None,
+    };
+    gateway.sends.act(request).await.map(drop)
 }
 
 /// Sends a message. The `id` is the client's: the same again, from the same device, is stored once and answered alike.
@@ -116,7 +137,7 @@ fn resource(append: AppendMessage, stored: Stored) -> Entry {
         ("after" = Option<u64>, Query, description = "Only messages after this seq, oldest first", minimum = 0),
         ("around" = Option<u64>, Query, description = "Messages on both sides of this seq, and it", minimum = 0)
     ),
-    responses((status = 200, description = "A page", body = Page<Entry>), NotFound)
+    responses((status = 200, description = "A page", body = Page<Message>), NotFound)
 )]
 pub(crate) async fn history(caller: Caller, request: HttpRequest, gateway: Data<Gateway>, query: Query) -> Answer {
     let request = store::HistoryRequest {
@@ -151,13 +172,66 @@ fn position(query: &Query) -> Result<HistoryPosition, Failure> {
         ("id" = ConversationId, Path, description = "The conversation"),
         ("message_id" = EntryId, Path, description = "The message")
     ),
-    responses((status = 200, description = "The message", body = Entry), NotFound)
+    responses((status = 200, description = "The message", body = Message), NotFound)
 )]
 pub(crate) async fn get(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
+    show(&caller, &request, &gateway).await
+}
+
+/// The message that the path names.
+async fn show(caller: &Caller, request: &HttpRequest, gateway: &Gateway) -> Answer {
     let request = store::GetMessageRequest {
         caller: caller.0.sub,
-        conversation_id: path_id(&request, "id")?,
-        message_id: path_id(&request, "message_id")?,
+        conversation_id: path_id(request, "id")?,
+        message_id: path_id(request, "message_id")?,
     };
     Ok(HttpResponse::Ok().json(gateway.call::<store::GetMessage>(&request).await?))
+}
+
+/// Edits one's own message. The `id` is the edit's and made by the client: the same again is done once.
+#[utoipa::path(
+    patch, path = "/api/v1/conversations/{id}/messages/{message_id}", tag = "messages", operation_id = "edit_message",
+    security(("bearer" = [])), request_body = EditFields,
+    params(
+        ("id" = ConversationId, Path, description = "The conversation"),
+        ("message_id" = EntryId, Path, description = "The message")
+    ),
+    responses(
+        (status = 200, description = "The message with its new content", body = Message),
+        Forbidden, NotFound, IdConflict, TooLarge
+    )
+)]
+pub(crate) async fn edit(
+    caller: Caller,
+    request: HttpRequest,
+    gateway: Data<Gateway>,
+    body: JsonBody<EditFields>,
+) -> Answer {
+    let message_id = path_id(&request, "message_id")?;
+    let id = body.0.id.ok_or_else(|| Failure::invalid("id", "is required"))?;
+    let edit = body.0.check(message_id, &gateway.limits)?;
+    act_on(&gateway, &caller, &request, Some(id), Act::Edit(edit)).await?;
+    show(&caller, &request, &gateway).await
+}
+
+/// Deletes a message: for everyone, which erases its content for good, or for oneself.
+#[utoipa::path(
+    delete, path = "/api/v1/conversations/{id}/messages/{message_id}", tag = "messages",
+    operation_id = "delete_message", security(("bearer" = [])),
+    params(
+        ("id" = ConversationId, Path, description = "The conversation"),
+        ("message_id" = EntryId, Path, description = "The message"),
+        ("scope" = Option<DeleteScope>, Query, description = "`all` by default")
+    ),
+    responses((status = 204, description = "It is deleted"), Forbidden, NotFound)
+)]
+pub(crate) async fn delete(caller: Caller, request: HttpRequest, gateway: Data<Gateway>, query: Query) -> Answer {
+    let scope = match query.text("scope")? {
+        None | Some("all") => DeleteScope::All,
+        Some("me") => DeleteScope::Me,
+        Some(_) => return Err(Failure::invalid("scope", "must be all or me").into()),
+    };
+    let message_id = path_id(&request, "message_id")?;
+    act_on(&gateway, &caller, &request, None, Act::Delete { message_id, scope }).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

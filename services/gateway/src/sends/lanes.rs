@@ -16,7 +16,7 @@ use entrenous_protocol::{
 };
 use tokio::time::Instant;
 
-use super::Queued;
+use super::{Item, Queued};
 
 /// The first wait between two tries; doubles up to [`BACKOFF_MAX`].
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(25);
@@ -25,8 +25,8 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_millis(400);
 /// Which queue a batch was taken from.
 pub(super) type Lane = Option<ConversationId>;
 
-/// What became of a message.
-pub(super) type Reply = (Queued, Result<Stored, Failure>);
+/// What became of an item.
+pub(super) type Reply = (Queued, Result<Option<Stored>, Failure>);
 
 /// Sends of one connection into one conversation: their order is kept.
 type Sequence = (u64, ConversationId);
@@ -37,39 +37,60 @@ struct LaneState {
     is_in_flight: bool,
     backoff: Duration,
     retry_at: Option<Instant>,
+    /// The main queue's batch under way has something of this conversation, which comes first.
+    waits_for_main: bool,
 }
 
 /// The queues of a partition.
 #[derive(Default)]
 pub(super) struct Lanes {
     main: LaneState,
-    lanes: HashMap<ConversationId, LaneState>,
+    /// Of the main queue's batch under way.
+    in_flight: HashSet<ConversationId>,
+    own: HashMap<ConversationId, LaneState>,
 }
 
 impl Lanes {
     /// Nothing waits and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        !self.main.is_in_flight && self.main.queue.is_empty() && self.lanes.is_empty()
+        !self.main.is_in_flight && self.main.queue.is_empty() && self.own.is_empty()
     }
 
-    /// A message came.
+    /// Something came.
     pub(super) fn route(&mut self, queued: Queued) {
-        match self.lanes.get_mut(&queued.message.conversation_id) {
-            Some(lane) => lane.queue.push_back(queued),
-            None => self.main.queue.push_back(queued),
+        let conversation = queued.item.conversation_id();
+        if let Some(lane) = self.own.get_mut(&conversation) {
+            lane.queue.push_back(queued);
+        } else if matches!(queued.item, Item::Act(_)) {
+            let mut queue = self.take_from_main(&HashSet::from([conversation]));
+            queue.push_back(queued);
+            let waits_for_main = self.in_flight.contains(&conversation);
+            self.own.insert(conversation, LaneState { queue, waits_for_main, ..LaneState::default() });
+        } else {
+            self.main.queue.push_back(queued);
         }
+    }
+
+    /// What of these conversations waits in the main queue.
+    fn take_from_main(&mut self, conversations: &HashSet<ConversationId>) -> VecDeque<Queued> {
+        let (taken, others) = std::mem::take(&mut self.main.queue)
+            .into_iter()
+            .partition(|queued| conversations.contains(&queued.item.conversation_id()));
+        self.main.queue = others;
+        taken
     }
 
     /// When the next lane has waited long enough.
     pub(super) fn next_retry(&self) -> Option<Instant> {
-        self.lanes.values().filter(|lane| !lane.is_in_flight).filter_map(|lane| lane.retry_at).min()
+        self.own.values().filter(|lane| !lane.is_in_flight).filter_map(|lane| lane.retry_at).min()
     }
 
     /// A batch of every queue that has something, nothing under way and no reason to wait.
     pub(super) fn launch(&mut self, now: Instant) -> Vec<(Lane, Vec<Queued>)> {
-        let due = self.lanes.iter_mut().filter(|(_, lane)| lane.retry_at.is_none_or(|at| at <= now));
+        let is_due = |lane: &LaneState| !lane.waits_for_main && lane.retry_at.is_none_or(|at| at <= now);
+        let due = self.own.iter_mut().filter(|(_, lane)| is_due(lane));
         let lanes = due.map(|(conversation, lane)| (Some(*conversation), lane));
-        lanes
+        let batches: Vec<_> = lanes
             .chain([(None, &mut self.main)])
             .filter(|(_, lane)| !lane.is_in_flight && !lane.queue.is_empty())
             .map(|(key, lane)| {
@@ -77,7 +98,11 @@ impl Lanes {
                 lane.retry_at = None;
                 (key, take_batch(&mut lane.queue))
             })
-            .collect()
+            .collect();
+        if let Some((None, batch)) = batches.last() {
+            self.in_flight = batch.iter().map(|queued| queued.item.conversation_id()).collect();
+        }
+        batches
     }
 
     /// What came of a batch: one result for each message, or a failure of all. Gives who is to be answered.
@@ -91,18 +116,25 @@ impl Lanes {
         if let Some(lane) = self.lane_mut(lane) {
             lane.is_in_flight = false;
         }
+        if lane.is_none() {
+            for conversation in std::mem::take(&mut self.in_flight) {
+                if let Some(lane) = self.own.get_mut(&conversation) {
+                    lane.waits_for_main = false;
+                }
+            }
+        }
         let replies = match results {
             Ok(results) => self.settle(lane, batch, results, now),
             Err(failure) => self.give_up(batch, &failure),
         };
-        self.lanes.retain(|_, lane| lane.is_in_flight || !lane.queue.is_empty());
+        self.own.retain(|_, lane| lane.is_in_flight || !lane.queue.is_empty());
         replies
     }
 
     fn lane_mut(&mut self, lane: Lane) -> Option<&mut LaneState> {
         match lane {
             None => Some(&mut self.main),
-            Some(conversation) => self.lanes.get_mut(&conversation),
+            Some(conversation) => self.own.get_mut(&conversation),
         }
     }
 
@@ -112,7 +144,8 @@ impl Lanes {
         let mut broken: HashSet<Sequence> = HashSet::new();
         for (queued, result) in batch.into_iter().zip(results) {
             let result = match result {
-                AppendResult::Stored(stored) => Ok(stored),
+                AppendResult::Stored(stored) => Ok(Some(stored)),
+                AppendResult::Done => Ok(None),
                 AppendResult::Busy if queued.deadline > now => {
                     busy.push(queued);
                     continue;
@@ -133,24 +166,21 @@ impl Lanes {
     /// What was busy waits in its conversation's lane, before everything of that conversation that came later.
     fn put_back(&mut self, lane: Lane, busy: Vec<Queued>, now: Instant) {
         if busy.is_empty() {
-            if let Some(lane) = lane.and_then(|conversation| self.lanes.get_mut(&conversation)) {
+            if let Some(lane) = lane.and_then(|conversation| self.own.get_mut(&conversation)) {
                 lane.backoff = Duration::ZERO;
             }
             return;
         }
-        let conversations: HashSet<_> = busy.iter().map(|queued| queued.message.conversation_id).collect();
-        let (behind, others) = std::mem::take(&mut self.main.queue)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|queued| conversations.contains(&queued.message.conversation_id));
-        self.main.queue = others;
+        let conversations: HashSet<_> = busy.iter().map(|queued| queued.item.conversation_id()).collect();
+        let behind = self.take_from_main(&conversations);
         for queued in busy.into_iter().rev() {
-            self.lanes.entry(queued.message.conversation_id).or_default().queue.push_front(queued);
+            self.own.entry(queued.item.conversation_id()).or_default().queue.push_front(queued);
         }
         for queued in behind {
-            self.lanes.entry(queued.message.conversation_id).or_default().queue.push_back(queued);
+            self.own.entry(queued.item.conversation_id()).or_default().queue.push_back(queued);
         }
         for conversation in conversations {
-            if let Some(lane) = self.lanes.get_mut(&conversation) {
+            if let Some(lane) = self.own.get_mut(&conversation) {
                 lane.backoff = (lane.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
                 lane.retry_at = Some(now + lane.backoff);
             }
@@ -170,8 +200,8 @@ impl Lanes {
         if broken.is_empty() {
             return;
         }
-        let is_follower = |queued: &Queued| queued.message.origin != 0 && broken.contains(&sequence(queued));
-        for lane in self.lanes.values_mut().chain([&mut self.main]) {
+        let is_follower = |queued: &Queued| queued.item.origin() != 0 && broken.contains(&sequence(queued));
+        for lane in self.own.values_mut().chain([&mut self.main]) {
             let (followers, kept): (VecDeque<_>, VecDeque<_>) =
                 std::mem::take(&mut lane.queue).into_iter().partition(is_follower);
             lane.queue = kept;
@@ -182,14 +212,20 @@ impl Lanes {
 }
 
 fn sequence(queued: &Queued) -> Sequence {
-    (queued.message.origin, queued.message.conversation_id)
+    (queued.item.origin(), queued.item.conversation_id())
 }
 
+/// One act, or as many messages as fit.
 fn take_batch(queue: &mut VecDeque<Queued>) -> Vec<Queued> {
+    let is_message = |queued: &&Queued| matches!(queued.item, Item::Message(_));
+    if !queue.front().as_ref().is_some_and(is_message) {
+        return queue.pop_front().into_iter().collect();
+    }
     let mut bytes = 0;
     let fitting = queue
         .iter()
         .take(APPEND_MAX)
+        .take_while(is_message)
         .take_while(|queued| {
             let is_first = bytes == 0;
             bytes += queued.bytes;

@@ -11,8 +11,7 @@ use std::{
 use entrenous_bus::Bus;
 use entrenous_protocol::{
     Code, Failure,
-    entry::MessageType,
-    rpc::store::{Append, AppendRequest, AppendResponse, AppendResult, Stored},
+    rpc::store::{self, ActRequest, Append, AppendRequest, AppendResponse, AppendResult, Stored},
 };
 use entrenous_runtime::{Shutdown, trace};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -20,7 +19,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Queued, ReplyTo, SendResult,
+    Item, Queued, ReplyTo, SendResult,
     lanes::{BACKOFF_MAX, BACKOFF_MIN, Lane, Lanes},
 };
 use crate::{store_clock::StoreClock, worker::WorkerEvent};
@@ -107,19 +106,14 @@ struct Replies {
 }
 
 impl Replies {
-    fn add(&mut self, queued: Queued, result: Result<Stored, Failure>) {
-        let Queued { message, reply, .. } = queued;
+    fn add(&mut self, queued: Queued, result: Result<Option<Stored>, Failure>) {
+        let Queued { item, reply, .. } = queued;
         match reply {
             // A request that has gone needs no answer.
             ReplyTo::Request(sender) => drop(sender.send(result)),
-            ReplyTo::Connection { worker, origin } => {
-                let result = SendResult {
-                    origin,
-                    conversation_id: message.conversation_id,
-                    id: message.message.id,
-                    is_counted: message.message.message_type != MessageType::Control,
-                    result,
-                };
+            ReplyTo::Connection { worker, origin, id } => {
+                let (conversation_id, is_counted) = (item.conversation_id(), item.is_counted());
+                let result = SendResult { origin, conversation_id, id, is_counted, result };
                 match self.workers.iter_mut().find(|(known, _)| known.same_channel(&worker)) {
                     Some((_, results)) => results.push(result),
                     None => self.workers.push((worker, vec![result])),
@@ -139,12 +133,11 @@ impl Replies {
 /// Asks the store until it answers or the oldest message's deadline has passed.
 async fn fly(bus: Bus, clock: Arc<StoreClock>, lane: Lane, batch: Vec<Queued>) -> Landed {
     let deadline = batch.iter().map(|queued| queued.deadline).min().unwrap_or_else(Instant::now);
-    let mut request =
-        AppendRequest { not_after: None, messages: batch.iter().map(|queued| queued.message.clone()).collect() };
+    let mut request = Request::of(&batch);
     let mut backoff = BACKOFF_MIN;
     // A batch belongs to the first of its messages that is traced; the others show when they were sent and handed on.
-    let parent =
-        batch.iter().find(|queued| queued.message.trace.is_some()).map_or_else(Span::none, |one| one.span.clone());
+    let is_traced = |queued: &&Queued| matches!(&queued.item, Item::Message(message) if message.trace.is_some());
+    let parent = batch.iter().find(is_traced).map_or_else(Span::none, |one| one.span.clone());
     let span = tracing::trace_span!(target: trace::TARGET, parent: &parent, "append", messages = batch.len());
     metrics::histogram!("chat_append_batch_messages").record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
     loop {
@@ -153,18 +146,48 @@ async fn fly(bus: Bus, clock: Arc<StoreClock>, lane: Lane, batch: Vec<Queued>) -
             let failure = Failure::unavailable("the message store does not answer");
             return Landed { lane, batch, results: Err(failure) };
         }
-        request.not_after = clock.after(timeout);
-        match bus.call_once::<Append>(&request, timeout).instrument(span.clone()).await {
-            Ok(response) if response.results.len() == batch.len() => {
-                note_time(&clock, &response);
-                return Landed { lane, batch, results: Ok(response.results) };
-            }
+        match request.call(&bus, &clock, timeout).instrument(span.clone()).await {
+            Ok(results) if results.len() == batch.len() => return Landed { lane, batch, results: Ok(results) },
             Ok(_) => return Landed { lane, batch, results: Err(Failure::internal()) },
             Err(failure) if failure.code == Code::Unavailable => {}
             Err(failure) => return Landed { lane, batch, results: Err(failure) },
         }
         tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// What a batch asks the store for: one act, or messages.
+enum Request {
+    Append(AppendRequest),
+    Act(Box<ActRequest>),
+}
+
+impl Request {
+    fn of(batch: &[Queued]) -> Self {
+        if let [Queued { item: Item::Act(act), .. }] = batch {
+            return Self::Act(act.clone());
+        }
+        let message = |queued: &Queued| match &queued.item {
+            Item::Message(message) => Some((**message).clone()),
+            Item::Act(_) => None,
+        };
+        Self::Append(AppendRequest { not_after: None, messages: batch.iter().filter_map(message).collect() })
+    }
+
+    async fn call(&mut self, bus: &Bus, clock: &StoreClock, timeout: Duration) -> Result<Vec<AppendResult>, Failure> {
+        match self {
+            Self::Append(request) => {
+                request.not_after = clock.after(timeout);
+                let response = bus.call_once::<Append>(request, timeout).await?;
+                note_time(clock, &response);
+                Ok(response.results)
+            }
+            Self::Act(request) => {
+                request.not_after = clock.after(timeout);
+                bus.call_once::<store::Act>(request, timeout).await.map(|result| vec![result])
+            }
+        }
     }
 }
 

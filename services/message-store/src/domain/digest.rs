@@ -2,7 +2,7 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use entrenous_protocol::NewMessage;
+use entrenous_protocol::{NewMessage, act::NewEdit};
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
@@ -39,14 +39,8 @@ impl DigestKey {
     /// preceded by its length as 8 bytes big-endian; ids as 16 bytes, lists of them concatenated, what is absent empty.
     /// Source: docs/protocol.md, section 3, promise 2.
     pub fn digest(&self, message: &NewMessage) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.0);
-        let mut value = |parts: &[&[u8]]| {
-            let length: usize = parts.iter().map(|part| part.len()).sum();
-            context.update(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
-            for part in parts {
-                context.update(part);
-            }
-        };
+        let mut digest = Values(hmac::Context::with_key(&self.0));
+        let mut value = |parts: &[&[u8]]| digest.value(parts);
         value(&[message.message_type.as_str().as_bytes()]);
         value(&[message.content.get().as_bytes()]);
         value(&message.reply_to.iter().map(|id| id.as_bytes().as_slice()).collect::<Vec<_>>());
@@ -54,8 +48,33 @@ impl DigestKey {
         value(&message.attachments.iter().map(|id| id.as_bytes().as_slice()).collect::<Vec<_>>());
         value(&message.mentions.iter().map(|id| id.as_bytes().as_slice()).collect::<Vec<_>>());
         value(&[message.metadata.get().as_bytes()]);
+        digest.end()
+    }
+
+    /// The same over what an edit says: which message, `content` and `metadata`.
+    pub fn digest_edit(&self, edit: &NewEdit) -> [u8; 32] {
+        let mut digest = Values(hmac::Context::with_key(&self.0));
+        digest.value(&[edit.message_id.as_bytes().as_slice()]);
+        digest.value(&[edit.content.get().as_bytes()]);
+        digest.value(&edit.metadata.iter().map(|metadata| metadata.get().as_bytes()).collect::<Vec<_>>());
+        digest.end()
+    }
+}
+
+struct Values(hmac::Context);
+
+impl Values {
+    fn value(&mut self, parts: &[&[u8]]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        self.0.update(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
+        for part in parts {
+            self.0.update(part);
+        }
+    }
+
+    fn end(self) -> [u8; 32] {
         let mut digest = [0; 32];
-        digest.iter_mut().zip(context.sign().as_ref()).for_each(|(byte, signed)| *byte = *signed);
+        digest.iter_mut().zip(self.0.sign().as_ref()).for_each(|(byte, signed)| *byte = *signed);
         digest
     }
 }

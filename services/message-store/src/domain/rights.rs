@@ -4,19 +4,29 @@
 use entrenous_protocol::{
     Code, Failure,
     entry::{ConversationKind, Role},
+    rest::Posting,
 };
 
 /// What people do in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
+    React,
+    EditOwn { posting: Posting },
+    DeleteOthers,
+    Pin,
     AddMember,
 }
 
 /// The least role that may do it; none: nobody may.
 pub(crate) const fn least_role(kind: ConversationKind, action: Action) -> Option<Role> {
+    use Action::{AddMember, DeleteOthers, EditOwn, Pin, React};
     match (kind, action) {
-        (ConversationKind::Direct, Action::AddMember) => None,
-        (ConversationKind::Group | ConversationKind::Channel, Action::AddMember) => Some(Role::Moderator),
+        (_, React) => Some(Role::Reader),
+        // Whoever may post.
+        (ConversationKind::Channel, EditOwn { posting: Posting::Moderators }) => Some(Role::Moderator),
+        (_, EditOwn { .. }) | (ConversationKind::Direct, Pin) => Some(Role::Member),
+        (ConversationKind::Direct, DeleteOthers | AddMember) => None,
+        (_, DeleteOthers | Pin | AddMember) => Some(Role::Moderator),
     }
 }
 

@@ -6,7 +6,7 @@ use entrenous_bus::{BusError, LivePublisher};
 use entrenous_protocol::live::{LiveKind, Preamble};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Incarnation, Publication, events::Events};
+use super::{Incarnation, Publication, ReactionsFrame, events::Events};
 use crate::{
     metrics::Metrics,
     store::feed::{FeedRow, Mark},
@@ -114,6 +114,11 @@ pub(super) async fn send(
             ..Preamble::empty(LiveKind::Entry)
         };
         publisher.publish(preamble, frame.frame.get().as_bytes(), frame.trace.as_deref()).await?;
+    }
+    for ReactionsFrame { conversation_id, frame } in &publication.reactions {
+        let subject = conversation_id.as_uuid();
+        let preamble = Preamble { subject, incarnation, ..Preamble::empty(LiveKind::Reactions) };
+        publisher.publish(preamble, frame.as_bytes(), None).await?;
     }
     Ok(())
 }

@@ -351,6 +351,7 @@ fn outcome_name(result: &AppendResult) -> &'static str {
         AppendResult::Stored(stored) if stored.is_repeat => "repeat",
         AppendResult::Stored(_) => "stored",
         AppendResult::Busy => "busy",
+        AppendResult::Done => "done",
         AppendResult::Refused(failure) => failure.code.as_str(),
     }
 }

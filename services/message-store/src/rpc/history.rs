@@ -1,33 +1,22 @@
-//! Methods `history` and `get_message`.
+//! Methods `history`, `get_message`, `list_pins` and `list_reactions`.
 
 use entrenous_bus::Deadline;
-use entrenous_model::ConversationId;
+use entrenous_model::{ConversationId, Timestamp, UserId};
 use entrenous_protocol::{
-    Entry, Failure, RawValue,
-    limits::{HISTORY_PAGE_MAX, PAGE_BYTES_MAX},
-    rest::Page,
-    rpc::store::{GetMessageRequest, HistoryPosition, HistoryRequest},
-};
-use serde::Serialize;
-
-use super::Context;
-use crate::{
-    error::RequestError,
-    store::{
-        entries::{self, HistoryRow},
-        to_u64,
+    Code, Failure, RawValue,
+    limits::{HISTORY_PAGE_MAX, PAGE_BYTES_MAX, PINS_MAX},
+    rest::{Message, MessageReaction, Page},
+    rpc::store::{
+        ConversationRequest, GetMessageRequest, HistoryPosition, HistoryRequest, ListReactionsRequest, MEMBERS_PAGE_MAX,
     },
 };
 
-/// A message as history shows it.
-#[derive(Serialize)]
-struct HistoryMessage<'a> {
-    #[serde(flatten)]
-    entry: &'a Entry,
-    reactions: &'a RawValue,
-    pinned: bool,
-    thread_count: u64,
-}
+use super::Context;
+use crate::{
+    domain::rights::sees_members,
+    error::RequestError,
+    store::entries::{self, HistoryRow, PinnedRow, ReactionRow},
+};
 
 /// A message, ready to be sent.
 struct Shown {
@@ -132,19 +121,52 @@ fn part(
 }
 
 fn show(context: &Context, conversation_id: ConversationId, row: HistoryRow) -> Result<Option<Shown>, RequestError> {
-    let none = || RawValue::from_string("[]".to_owned());
-    let reactions = row.reactions.map_or_else(none, RawValue::from_string);
-    let Some(entry) = row.entry.entry(conversation_id, context.now())? else {
-        return Ok(None);
-    };
-    let written = reactions.and_then(|reactions| {
-        serde_json::value::to_raw_value(&HistoryMessage {
-            entry: &entry,
-            reactions: &reactions,
-            pinned: row.is_pinned,
-            thread_count: to_u64(row.thread_count),
-        })
-    });
-    let text = written.map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
-    Ok(Some(Shown { seq: entry.seq, text }))
+    row.message(conversation_id, context.now())?.map(|message| shown(&message)).transpose()
+}
+
+fn shown(message: &Message) -> Result<Shown, RequestError> {
+    let text = serde_json::value::to_raw_value(message);
+    let text = text.map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
+    Ok(Shown { seq: message.entry.seq, text })
+}
+
+pub(super) async fn pins(
+    context: Context,
+    request: ConversationRequest,
+    deadline: Deadline,
+) -> Result<Vec<Box<RawValue>>, RequestError> {
+    let ConversationRequest { caller, conversation_id } = request;
+    let mut connection = context.connection(deadline).await?;
+    let rows = entries::list_pinned(&mut connection, caller, conversation_id, PINS_MAX);
+    let rows = context.measured("list_pins", rows).await?.ok_or_else(Failure::not_found)?;
+    let mut items = Vec::with_capacity(rows.len());
+    for PinnedRow { message, pinned_by, pinned_at } in rows {
+        let Some(mut message) = message.message(conversation_id, context.now())? else { continue };
+        message.state.pinned_by = pinned_by.map(UserId::from);
+        message.state.pinned_at = pinned_at.map(Timestamp::from);
+        items.push(shown(&message)?.text);
+    }
+    Ok(items)
+}
+
+pub(super) async fn reactions(
+    context: Context,
+    request: ListReactionsRequest,
+    deadline: Deadline,
+) -> Result<Page<MessageReaction>, RequestError> {
+    if !(1..=MEMBERS_PAGE_MAX).contains(&request.limit) {
+        return Err(Failure::invalid("limit", format!("must be 1 to {MEMBERS_PAGE_MAX}")).into());
+    }
+    let mut connection = context.connection(deadline).await?;
+    let rows = context.measured("list_reactions", entries::list_reactions(&mut connection, &request)).await?;
+    let (kind, role) = rows.first().ok_or_else(Failure::not_found)?.standing()?;
+    if !sees_members(kind, role) {
+        return Err(Failure::new(Code::Forbidden, "only moderators and owners see who is in a channel").into());
+    }
+    let mut items: Vec<_> = rows.into_iter().filter_map(ReactionRow::reaction).collect();
+    let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| has_more).map(|item| item.user_id.to_string());
+    Ok(Page { items, has_more, next })
 }

@@ -31,8 +31,6 @@ use crate::{
     },
 };
 
-/// How long one try waits for a conversation's head.
-const LOCK_MAX: Duration = Duration::from_millis(500);
 /// Tries to change the members of a conversation that is busy, or where two changes got into each other's way.
 const TRIES_MAX: u32 = 6;
 /// Between two tries, at most; the wait is drawn.
@@ -60,7 +58,7 @@ pub(super) async fn remove(
 }
 
 /// Tries again where the database says that it may help. Both changes may be done twice without harm.
-async fn retried<T>(
+pub(super) async fn retried<T>(
     deadline: Deadline,
     work: impl Fn() -> BoxFuture<'static, Result<T, RequestError>>,
 ) -> Result<T, RequestError> {
@@ -207,8 +205,7 @@ async fn lock(
     target: UserId,
     deadline: Deadline,
 ) -> Result<StandingRow, RequestError> {
-    let remaining = deadline.remaining();
-    changes::set_timeouts(connection, LOCK_MAX.min(remaining), remaining).await?;
+    changes::bound(connection, deadline).await?;
     if !changes::lock_head(connection, conversation_id).await? {
         return Err(Failure::not_found().into());
     }

@@ -113,9 +113,11 @@ fn read(
             read.leaves = to_u64(row.range.leaves);
             given = to_u64(row.range.from_seq - 1);
         }
-        let Some(entry) = row.entry.entry(range.conversation_id, now)?.filter(|_| row.range.fits && !is_full) else {
-            continue;
-        };
+        let entry = row.entry.entry(range.conversation_id, now)?.filter(|_| row.range.fits && !is_full);
+        let Some(mut entry) = entry else { continue };
+        if row.range.is_hidden {
+            entries::empty(&mut entry);
+        }
         let frame = setting.frame(&entry);
         is_full = !budget.take(frame.get().len());
         if !is_full {

@@ -8,6 +8,7 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use entrenous_bus::Deadline;
 use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::entry::{ConversationKind, EntryKind, Role};
 use serde_json::Value;
@@ -260,6 +261,15 @@ pub(crate) async fn set_timeouts(
     // 0 would mean no limit.
     let text = |duration: Duration| duration.as_millis().max(1).to_string();
     SetTimeouts { lock_ms: text(lock), statement_ms: text(statement) }.execute(connection).await.map(drop)
+}
+
+/// How long one try waits for a conversation's head.
+const LOCK_MAX: Duration = Duration::from_millis(500);
+
+/// The same, for a transaction that is tried again where it waited too long.
+pub(crate) async fn bound(connection: &mut AsyncPgConnection, deadline: Deadline) -> diesel::QueryResult<()> {
+    let remaining = deadline.remaining();
+    set_timeouts(connection, LOCK_MAX.min(remaining), remaining).await
 }
 
 /// Locks a conversation's head; tells whether there is one.

@@ -10,9 +10,10 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use entrenous_model::{ConversationId, EntryId, MediaId, UserId};
 use entrenous_protocol::{
     Entry, RawValue,
-    entry::{ConversationKind, EntryKind, MessageType},
+    entry::{ConversationKind, EntryKind, MessageType, Role},
     limits::PAGE_BYTES_MAX,
-    rpc::store::{HistoryRequest, ReadRangesRequest},
+    rest::{Message, MessageEdit, MessageReaction, MessageState},
+    rpc::store::{HistoryRequest, ListReactionsRequest, ReadRangesRequest},
 };
 use uuid::Uuid;
 
@@ -138,7 +139,8 @@ impl EntryRow {
     }
 }
 
-fn empty(entry: &mut Entry) {
+/// What stays of an entry that was erased, has expired, or is hidden.
+pub(crate) fn empty(entry: &mut Entry) {
     entry.deleted = true;
     entry.content = None;
     entry.attachments.clear();
@@ -196,7 +198,7 @@ statement! {
         bytes_max: BigInt = i64,
         range_bytes_max: BigInt = i64,
     } -> (
-        (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Text, Nullable<SqlUuid>, Nullable<SqlUuid>, Bool),
+        (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Text, Nullable<SqlUuid>, Nullable<SqlUuid>, Bool, Bool),
         EntrySql,
     );
     "WITH asked AS MATERIALIZED (
@@ -234,7 +236,12 @@ statement! {
          SELECT s.*, coalesce(s.minus_before > -{} AND s.minus_range_before > -{}, false) AS fits FROM sized s
      )
      SELECT l.place, l.first_seq, l.readable_from, l.from_seq, l.last_seq, l.leaves, l.conversation_kind,
-            l.direct_low_id, l.direct_high_id, l.fits, ",
+            l.direct_low_id, l.direct_high_id, l.fits,
+            -- Most have hidden nothing: looked up once.
+            CASE WHEN (SELECT true FROM messaging.hidden x WHERE x.user_id = $1 LIMIT 1) THEN EXISTS (
+                SELECT FROM messaging.hidden x
+                WHERE x.user_id = $1 AND x.conversation_id = l.conversation_id AND x.message_id IN (l.id, l.target_id))
+            ELSE false END, ",
     entry_columns!(),
     " FROM cut l WHERE l.fits OR l.number = 1 ORDER BY l.place, l.seq",
 }
@@ -262,6 +269,8 @@ pub(crate) struct RangeHead {
     direct_low_id: Option<Uuid>,
     direct_high_id: Option<Uuid>,
     pub(crate) fits: bool,
+    /// The reader has deleted it for themselves.
+    pub(crate) is_hidden: bool,
 }
 
 impl RangeHead {
@@ -289,7 +298,7 @@ pub(crate) async fn read_ranges(
     statement.load(connection).await
 }
 
-/// What history shows of a message beside its entry.
+/// What history shows of a message beside its entry, of a log called `l` whose newest edit is `e`.
 macro_rules! history_columns {
     () => {
         concat!(
@@ -297,26 +306,90 @@ macro_rules! history_columns {
             ", (SELECT count(*) FROM messaging.log t WHERE t.conversation_id = l.conversation_id AND t.thread_id = l.id
                 AND NOT t.deleted),
               EXISTS (SELECT FROM messaging.pins p WHERE p.conversation_id = l.conversation_id AND p.message_id = l.id),
-              (SELECT json_agg(json_build_object('reaction', r.reaction, 'count', r.count, 'mine', r.mine)
-                               ORDER BY r.first_at)::text
-               FROM (SELECT r.reaction, count(*) AS count, bool_or(r.user_id = $1) AS mine, min(r.created_at) AS first_at
-                     FROM messaging.reactions r
-                     WHERE r.conversation_id = l.conversation_id AND r.message_id = l.id GROUP BY r.reaction) r)"
+              (SELECT json_agg(json_build_object('reaction', c.reaction, 'count', c.reacted, 'mine', EXISTS (
+                                   SELECT FROM messaging.reactions r
+                                   WHERE r.conversation_id = c.conversation_id AND r.message_id = c.message_id
+                                       AND r.user_id = $1 AND r.reaction = c.reaction))
+                               ORDER BY c.first_at, c.reaction)::text
+               FROM messaging.reaction_counts c WHERE c.conversation_id = l.conversation_id AND c.message_id = l.id),
+              e.id, e.seq, e.sent_at, e.content, e.metadata, e.signature"
         )
+    };
+}
+
+/// The newest edit of each message of a log called `l`.
+macro_rules! newest_edit {
+    () => {
+        " LEFT JOIN LATERAL (SELECT * FROM messaging.log e
+                             WHERE e.conversation_id = l.conversation_id AND e.seq = l.superseded_by) e ON true "
+    };
+}
+
+/// The messages of a log called `l` that the caller has not deleted for themselves.
+macro_rules! not_hidden {
+    () => {
+        " AND NOT EXISTS (SELECT FROM messaging.hidden x
+                          WHERE x.user_id = $1 AND x.conversation_id = l.conversation_id AND x.message_id = l.id) "
     };
 }
 
 /// A message as history has it.
 #[derive(Queryable)]
 pub(crate) struct HistoryRow {
-    pub(crate) entry: EntryRow,
-    pub(crate) thread_count: i64,
-    pub(crate) is_pinned: bool,
+    entry: EntryRow,
+    thread_count: i64,
+    is_pinned: bool,
     /// JSON, none where nobody has reacted.
-    pub(crate) reactions: Option<String>,
+    reactions: Option<String>,
+    edit: EditRow,
 }
 
-type HistorySql = (EntrySql, BigInt, Bool, Nullable<Text>);
+/// The newest edit, if there is one.
+#[derive(Queryable)]
+pub(crate) struct EditRow {
+    id: Option<Uuid>,
+    seq: Option<i64>,
+    sent_at: Option<DateTime<Utc>>,
+    content: Option<Vec<u8>>,
+    metadata: Option<String>,
+    signature: Option<Vec<u8>>,
+}
+
+type EditSql =
+    (Nullable<SqlUuid>, Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Bytea>, Nullable<Text>, Nullable<Bytea>);
+type HistorySql = (EntrySql, BigInt, Bool, Nullable<Text>, EditSql);
+
+impl HistoryRow {
+    /// The message as clients see it.
+    pub(crate) fn message(
+        self,
+        conversation_id: ConversationId,
+        now: DateTime<Utc>,
+    ) -> diesel::QueryResult<Option<Message>> {
+        let Self { mut entry, thread_count, is_pinned, reactions, edit } = self;
+        let place = edit.id.zip(edit.seq).zip(edit.sent_at);
+        if place.is_some() {
+            entry.head.content = edit.content;
+            entry.body.signature = edit.signature;
+            entry.body.metadata = edit.metadata.or(entry.body.metadata);
+            entry.body.superseded_by = None;
+        }
+        let Some(entry) = entry.entry(conversation_id, now)? else { return Ok(None) };
+        let place = place.filter(|_| !entry.deleted);
+        let edit = place.map(|((id, seq), at)| MessageEdit { id: id.into(), seq: to_u64(seq), at: at.into() });
+        let reactions = reactions.map(|text| serde_json::from_str(&text)).transpose();
+        let reactions = reactions.map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
+        let state = MessageState {
+            edit,
+            reactions: reactions.unwrap_or_default(),
+            pinned: is_pinned,
+            thread_count: to_u64(thread_count),
+            pinned_by: None,
+            pinned_at: None,
+        };
+        Ok(Some(Message { entry, state }))
+    }
+}
 
 /// Who may read, and from where.
 macro_rules! reader {
@@ -339,9 +412,9 @@ statement! {
      LEFT JOIN LATERAL (
          SELECT * FROM messaging.log l
          WHERE l.conversation_id = reader.conversation_id AND l.seq < {} AND l.seq >= reader.readable_from
-             AND l.kind = 'message'
+             AND l.kind = 'message'", not_hidden!(), "
          ORDER BY l.seq DESC LIMIT {}
-     ) l ON true
+     ) l ON true", newest_edit!(), "
      ORDER BY l.seq DESC",
 }
 
@@ -354,9 +427,9 @@ statement! {
      LEFT JOIN LATERAL (
          SELECT * FROM messaging.log l
          WHERE l.conversation_id = reader.conversation_id AND l.seq > {} AND l.seq >= reader.readable_from
-             AND l.kind = 'message'
+             AND l.kind = 'message'", not_hidden!(), "
          ORDER BY l.seq LIMIT {}
-     ) l ON true
+     ) l ON true", newest_edit!(), "
      ORDER BY l.seq",
 }
 
@@ -365,7 +438,117 @@ statement! {
     OneMessage { caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, id: SqlUuid = Uuid } -> HistorySql;
     "SELECT ", history_columns!(), " FROM (", reader!(), ") reader
      JOIN messaging.log l ON l.conversation_id = reader.conversation_id AND l.id = {} AND l.kind = 'message'
-         AND l.seq >= reader.readable_from",
+         AND l.seq >= reader.readable_from", not_hidden!(), newest_edit!(),
+}
+
+statement! {
+    /// The pinned messages, latest pin first.
+    PinnedMessages { caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, row_limit: BigInt = i64 } -> (
+        HistorySql, Nullable<SqlUuid>, Nullable<Timestamptz>,
+    );
+    "SELECT ", history_columns!(), ", l.pinned_by, l.pinned_at FROM (", reader!(), ") reader
+     LEFT JOIN LATERAL (
+         SELECT l.*, pin.pinned_by, pin.pinned_at
+         FROM messaging.pins pin
+         JOIN messaging.log l ON l.conversation_id = pin.conversation_id AND l.id = pin.message_id
+         WHERE pin.conversation_id = reader.conversation_id AND l.seq >= reader.readable_from", not_hidden!(), "
+         ORDER BY pin.pinned_at DESC, l.seq DESC LIMIT {}
+     ) l ON true", newest_edit!(), "
+     ORDER BY l.pinned_at DESC, l.seq DESC",
+}
+
+/// A pinned message, and who pinned it when.
+#[derive(Queryable)]
+pub(crate) struct PinnedRow {
+    pub(crate) message: HistoryRow,
+    pub(crate) pinned_by: Option<Uuid>,
+    pub(crate) pinned_at: Option<DateTime<Utc>>,
+}
+
+statement! {
+    /// Who reacted to a message, by user. One row at least for who may read it.
+    ReadReactions {
+        caller: SqlUuid = Uuid,
+        conversation_id: SqlUuid = Uuid,
+        message_id: SqlUuid = Uuid,
+        after: SqlUuid = Uuid,
+        row_limit: BigInt = i64,
+    } -> (Text, Text, Nullable<SqlUuid>, Nullable<Array<Text>>, Nullable<Timestamptz>);
+    "SELECT reader.kind, reader.role, r.user_id, r.reactions, r.reacted_at
+     FROM (
+         SELECT m.conversation_id, m.role, c.kind, l.id AS message_id
+         FROM messaging.members m
+         JOIN messaging.conversations c ON c.id = m.conversation_id AND c.is_active
+         JOIN messaging.heads h ON h.conversation_id = m.conversation_id
+         JOIN messaging.log l ON l.conversation_id = m.conversation_id AND l.kind = 'message'
+             AND l.seq >= greatest(h.first_seq, CASE WHEN c.history_visible THEN 1 ELSE m.joined_seq END)
+         WHERE m.user_id = {} AND m.conversation_id = {} AND m.left_seq IS NULL AND l.id = {}
+     ) reader
+     LEFT JOIN LATERAL (
+         SELECT r.user_id, array_agg(r.reaction ORDER BY r.created_at, r.reaction) AS reactions,
+                max(r.created_at) AS reacted_at
+         FROM messaging.reactions r
+         WHERE r.conversation_id = reader.conversation_id AND r.message_id = reader.message_id AND r.user_id > {}
+         GROUP BY r.user_id ORDER BY r.user_id LIMIT {}
+     ) r ON true
+     ORDER BY r.user_id",
+}
+
+/// Somebody's reactions to a message, if anybody reacted; and how the caller stands.
+#[derive(Queryable)]
+pub(crate) struct ReactionRow {
+    kind: String,
+    role: String,
+    user_id: Option<Uuid>,
+    reactions: Option<Vec<String>>,
+    reacted_at: Option<DateTime<Utc>>,
+}
+
+impl ReactionRow {
+    pub(crate) fn standing(&self) -> diesel::QueryResult<(ConversationKind, Role)> {
+        Ok((parse(&self.kind, ConversationKind::parse)?, parse(&self.role, Role::parse)?))
+    }
+
+    pub(crate) fn reaction(self) -> Option<MessageReaction> {
+        let Self { user_id, reactions, reacted_at, .. } = self;
+        let (user_id, reacted_at) = user_id.zip(reacted_at)?;
+        Some(MessageReaction { user_id: user_id.into(), reactions: reactions?, reacted_at: reacted_at.into() })
+    }
+}
+
+/// The pinned messages; none when the caller may not read.
+pub(crate) async fn list_pinned(
+    connection: &mut AsyncPgConnection,
+    caller: UserId,
+    conversation_id: ConversationId,
+    limit: usize,
+) -> diesel::QueryResult<Option<Vec<PinnedRow>>> {
+    let statement = PinnedMessages {
+        caller: caller.as_uuid(),
+        conversation_id: conversation_id.as_uuid(),
+        row_limit: i64::try_from(limit).unwrap_or_default(),
+    };
+    let mut rows: Vec<PinnedRow> = statement.load(connection).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    rows.retain(|row| row.pinned_at.is_some());
+    Ok(Some(rows))
+}
+
+/// Who reacted to a message; no row when the caller may not read it.
+pub(crate) async fn list_reactions(
+    connection: &mut AsyncPgConnection,
+    request: &ListReactionsRequest,
+) -> diesel::QueryResult<Vec<ReactionRow>> {
+    let statement = ReadReactions {
+        caller: request.caller.as_uuid(),
+        conversation_id: request.conversation_id.as_uuid(),
+        message_id: request.message_id.as_uuid(),
+        after: request.after.map_or(Uuid::nil(), UserId::as_uuid),
+        row_limit: i64::from(request.limit) + 1,
+    };
+    statement.load(connection).await
 }
 
 /// Messages before a seq, newest first; none when the caller may not read.

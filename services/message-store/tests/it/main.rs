@@ -1,6 +1,7 @@
 //! The message store over the bus, with a real PostgreSQL and a real nats-server; and its append function alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod acts;
 mod append;
 mod channels;
 mod conversations;

@@ -31,7 +31,7 @@ async fn take(fixture: &Fixture, privacy: Privacy) {
     fixture.call::<TakePrivacy>(&privacy).await.unwrap();
 }
 
-async fn block(fixture: &Fixture, number: u128, version: u64, blocked: &[u128]) {
+pub(crate) async fn block(fixture: &Fixture, number: u128, version: u64, blocked: &[u128]) {
     take(fixture, privacy(number, version, blocked)).await;
 }
 
@@ -47,7 +47,7 @@ async fn reaches(fixture: &Fixture, sender: u128, other: u128) -> bool {
             assert_eq!(failure, unwanted());
             false
         }
-        AppendResult::Busy => panic!("busy"),
+        other => panic!("{other:?}"),
     }
 }
 

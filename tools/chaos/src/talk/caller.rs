@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use entrenous_checker::What;
 use entrenous_client::{ApiError, OutgoingMessage};
-use entrenous_model::{ConversationId, UserId};
-use entrenous_protocol::{Code, entry::ConversationKind, rest::MarkRead};
+use entrenous_model::{ConversationId, IdGenerator, UserId};
+use entrenous_protocol::{Act, Code, act::Reaction, entry::ConversationKind, rest::MarkRead};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
@@ -68,8 +68,9 @@ pub(super) async fn administer(world: Arc<World>, person: Person, mut rng: StdRn
         tokio::time::sleep(between(&mut rng, 200..1_200)).await;
         let person = Person { api: person.api.with_base(world.any_gateway(&mut rng)), ..person.clone() };
         match rng.random_range(0..20) {
-            0..9 => read(&world, &person, &mut rng).await,
-            9..18 => change_members(&world, &person, &mut rng).await,
+            0..7 => read(&world, &person, &mut rng).await,
+            7..10 => mark(&world, &person, &mut rng).await,
+            10..18 => change_members(&world, &person, &mut rng).await,
             18 => leave(&world, &person, &mut rng).await,
             _ => begin(&world, &person, &mut rng).await,
         }
@@ -88,6 +89,26 @@ async fn read(world: &World, person: &Person, rng: &mut StdRng) {
         world.recorder.record(What::HasRead { user, conversation, seq });
     }
     note(world, "read by REST", user, Some(conversation), answer);
+}
+
+/// Reacts to something, pins it, or takes either back.
+async fn mark(world: &World, person: &Person, rng: &mut StdRng) {
+    let user = person.user_id;
+    let Some(conversation) = world.any_room(user, rng) else { return };
+    let Some(message_id) = world.any_known(conversation, rng) else { return };
+    let reaction = || Reaction { message_id, reaction: "👍".to_owned() };
+    let act = match rng.random_range(0..4) {
+        0 => Act::React(reaction()),
+        1 => Act::Unreact(reaction()),
+        2 => Act::Pin { message_id },
+        _ => Act::Unpin { message_id },
+    };
+    let answer = person.api.act(conversation, IdGenerator.next(), &act).await;
+    // Deleted meanwhile; or not everybody pins; or a hundred are.
+    let is_expected =
+        |error: &ApiError| [Code::Conflict, Code::Forbidden, Code::TooLarge].iter().any(|code| error.is(*code));
+    let answer = answer.or_else(|error| if is_expected(&error) { Ok(()) } else { Err(error) });
+    note(world, "mark", user, Some(conversation), answer);
 }
 
 /// An owner adds or removes somebody.

@@ -1,11 +1,11 @@
 //! What everybody can read when it is over.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use entrenous_checker::{LogEntry, MemberChange, What};
 use entrenous_client::{Api, ApiError};
-use entrenous_model::{ConversationId, UserId};
+use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::{
     Code, Entry,
     entry::{EntryKind, MemberContent, MessageType},
@@ -43,6 +43,8 @@ pub(super) async fn read(world: &World) -> anyhow::Result<()> {
 async fn read_as_member(world: &World, api: &Api, user: UserId, room: &Room) -> anyhow::Result<()> {
     let conversation = room.id;
     let entries = read_log(api, conversation).await?;
+    check_acts(world, user, &entries);
+    let entries = entries.iter().map(log_entry).collect::<anyhow::Result<_>>()?;
     world.recorder.record(What::ReadLog { user, conversation, entries });
     let seen = patiently(async || api.conversation(conversation).await).await?;
     let seqs = patiently(async || api.unread(conversation).await).await?;
@@ -62,18 +64,46 @@ async fn read_as_stranger(world: &World, api: &Api, user: UserId, room: &Room) {
     }
 }
 
-async fn read_log(api: &Api, conversation: ConversationId) -> anyhow::Result<Vec<LogEntry>> {
-    let mut entries: Vec<LogEntry> = Vec::new();
+async fn read_log(api: &Api, conversation: ConversationId) -> anyhow::Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
     loop {
         let after = entries.last().map_or(0, |entry| entry.seq);
         let page = patiently(async || api.log(conversation, after, LOG_PAGE).await).await?;
-        for entry in &page.items {
-            entries.push(log_entry(entry)?);
-        }
+        entries.extend(page.items);
         if !page.has_more {
             return Ok(entries);
         }
     }
+}
+
+/// What was deleted is empty, with everything that was said about it; what was edited names its newest edit.
+fn check_acts(world: &World, user: UserId, entries: &[Entry]) {
+    let by_id: HashMap<EntryId, &Entry> = entries.iter().map(|entry| (entry.id, entry)).collect();
+    let mut newest: HashMap<EntryId, u64> = HashMap::new();
+    let complain = |entry: &Entry, what: &str| {
+        world.complain(format!("{user} reads at seq {} of {} {what}", entry.seq, entry.conversation_id));
+    };
+    for entry in entries {
+        let Some(target) = entry.target_id.and_then(|id| by_id.get(&id)) else { continue };
+        match entry.kind {
+            EntryKind::Deletion if !is_empty(target) => complain(target, "what was deleted"),
+            EntryKind::Edit | EntryKind::Reaction | EntryKind::Unreaction if target.deleted && !is_empty(entry) => {
+                complain(entry, "what was said about a deleted message");
+            }
+            EntryKind::Edit => drop(newest.insert(target.id, entry.seq)),
+            _ => {}
+        }
+    }
+    for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Message && !entry.deleted) {
+        let edits = newest.get(&entry.id).copied();
+        if edits.is_some() && entry.superseded_by != edits {
+            complain(entry, "a message that does not name its newest edit");
+        }
+    }
+}
+
+fn is_empty(entry: &Entry) -> bool {
+    entry.deleted && entry.content.is_none() && entry.attachments.is_empty() && entry.metadata.get() == "{}"
 }
 
 fn log_entry(entry: &Entry) -> anyhow::Result<LogEntry> {
@@ -83,7 +113,7 @@ fn log_entry(entry: &Entry) -> anyhow::Result<LogEntry> {
         content.map(|content| MemberChange { user: content.user_id, is_member: content.change.leaves_a_member() });
     let is_message = entry.kind == EntryKind::Message && entry.message_type != Some(MessageType::Control);
     let is_countable = is_message && !entry.deleted;
-    Ok(LogEntry { seq: entry.seq, id: entry.id, sender: entry.sender_id, member, is_countable })
+    Ok(LogEntry { seq: entry.seq, id: entry.id, sender: entry.sender_id, member, is_message, is_countable })
 }
 
 async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {

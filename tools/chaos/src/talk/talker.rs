@@ -1,12 +1,12 @@
 //! Somebody on a WebSocket: says things, repeats what was not answered, reconnects and syncs, and records it all.
 
-mod outbox;
+pub(super) mod outbox;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use entrenous_checker::{Synced, What};
 use entrenous_client::{
-    Connection, Credential, Refusal, ServerFrame, SocketOptions, SyncFrom, SyncStart, Target,
+    Connection, Credential, Refusal, ServerFrame, SocketOptions, SyncFrom, SyncStart,
     frame::{Body, Notification, Stored, SyncComplete},
     outgoing,
 };
@@ -190,17 +190,17 @@ impl Talker {
         if self.world.is_in(Phase::Talking) && self.rng.random_bool(eagerness) {
             for _ in 0..self.rng.random_range(1..4) {
                 let Some(conversation) = self.world.any_room(self.person.user_id, &mut self.rng) else { return };
-                let message = World::any_message(&mut self.rng);
-                self.world.begin_message(conversation, message.id);
-                self.outbox.add(conversation, message);
+                let saying = self.world.any_saying(conversation, self.person.user_id, &mut self.rng);
+                self.world.begin_message(conversation, saying.id());
+                self.outbox.add(conversation, saying);
             }
         }
         if Instant::now() < self.repeat_at {
             return;
         }
-        while let Some((conversation, message, operation)) = self.outbox.next(|| self.world.next_operation()) {
-            let (user, id) = (self.person.user_id, message.id);
-            let text = message.frame(Target::Conversation(conversation));
+        while let Some((conversation, saying, operation)) = self.outbox.next(|| self.world.next_operation()) {
+            let (user, id) = (self.person.user_id, saying.id());
+            let text = saying.frame(conversation);
             let connection_number = Some(number);
             self.world.recorder.record(What::Sending {
                 operation,
@@ -234,7 +234,7 @@ impl Talker {
 
     fn take_entry(&mut self, connection: u64, entry: &Entry) {
         let conversation = entry.conversation_id;
-        self.world.see(conversation, entry.seq);
+        self.world.see(entry);
         self.world.recorder.record(What::Saw { connection, conversation, seq: entry.seq, id: entry.id });
         if self.is_own_removal(entry) {
             // From here on it is not live: a send after a return that is not told yet is acknowledged at once.

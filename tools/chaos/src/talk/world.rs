@@ -1,7 +1,7 @@
 //! What all who take part share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -10,14 +10,24 @@ use std::{
 
 use anyhow::Context;
 use entrenous_checker::{Recorder, What};
-use entrenous_client::{OutgoingMessage, Url};
+use entrenous_client::{OutgoingMessage, Url, outgoing};
 use entrenous_model::{ConversationId, EntryId, IdGenerator, UserId};
-use entrenous_protocol::entry::ConversationKind;
+use entrenous_protocol::{
+    Act, Entry, EntryKind,
+    act::{DeleteScope, Reaction},
+    entry::ConversationKind,
+};
 use entrenous_test_support::Proxy;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::sync::watch;
 
+use super::talker::outbox::Saying;
 use crate::Person;
+
+/// How much of what is said is about what was said before.
+const ACTS_SHARE: f64 = 0.35;
+/// Messages of a conversation that somebody may still do something with.
+const MESSAGES_KNOWN_MAX: usize = 50;
 
 /// What people do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +58,23 @@ impl Room {
     }
 }
 
+/// What anybody has seen of a conversation.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The last entry.
+    head: u64,
+    /// The last messages, with which something can be done.
+    messages: VecDeque<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: EntryId,
+    author: UserId,
+    /// Somebody deletes it: once only, since another deletion would be answered with the first one's place.
+    is_doomed: bool,
+}
+
 /// What all who take part share.
 #[derive(Debug)]
 pub struct World {
@@ -60,7 +87,7 @@ pub struct World {
     gateways: Vec<Url>,
     devices: usize,
     rooms: Mutex<Vec<Room>>,
-    seen: Mutex<BTreeMap<ConversationId, u64>>,
+    seen: Mutex<BTreeMap<ConversationId, Seen>>,
     phase: watch::Sender<Phase>,
     operations: AtomicU64,
     connections: AtomicU64,
@@ -156,15 +183,22 @@ impl World {
     }
 
     /// An entry that the log has reached.
-    pub(super) fn see(&self, conversation: ConversationId, seq: u64) {
+    pub(super) fn see(&self, entry: &Entry) {
         let mut seen = lock(&self.seen);
-        let highest = seen.entry(conversation).or_default();
-        *highest = seq.max(*highest);
+        let seen = seen.entry(entry.conversation_id).or_default();
+        seen.head = seen.head.max(entry.seq);
+        let is_new = entry.kind == EntryKind::Message && seen.messages.iter().all(|known| known.id != entry.id);
+        if is_new && !entry.deleted {
+            seen.messages.push_back(Known { id: entry.id, author: entry.sender_id, is_doomed: false });
+            if seen.messages.len() > MESSAGES_KNOWN_MAX {
+                seen.messages.pop_front();
+            }
+        }
     }
 
     /// The last entry that anybody has seen; 0 where nobody has.
     pub(super) fn seen(&self, conversation: ConversationId) -> u64 {
-        lock(&self.seen).get(&conversation).copied().unwrap_or(0)
+        lock(&self.seen).get(&conversation).map_or(0, |seen| seen.head)
     }
 
     /// Connections that were told that the server stops, and when to come back.
@@ -202,6 +236,42 @@ impl World {
         let rooms = lock(&self.rooms);
         let own: Vec<_> = rooms.iter().filter(|room| room.members.contains(&person)).collect();
         own.choose(rng).map(|room| room.id)
+    }
+
+    /// Something new, or something to do with what was said: an edit or a deletion of one's own, a reaction to anything.
+    /// Each reaction is another one: what is so already would be answered with the first one's place.
+    pub(super) fn any_saying(&self, conversation: ConversationId, user: UserId, rng: &mut StdRng) -> Saying {
+        if !rng.random_bool(ACTS_SHARE) {
+            return Saying::Message(Self::any_message(rng));
+        }
+        let id = IdGenerator.next();
+        match self.any_act(conversation, user, rng) {
+            Some(act) => Saying::Act { id, act },
+            None => Saying::Message(Self::any_message(rng)),
+        }
+    }
+
+    fn any_act(&self, conversation: ConversationId, user: UserId, rng: &mut StdRng) -> Option<Act> {
+        let mut seen = lock(&self.seen);
+        let messages = &mut seen.get_mut(&conversation)?.messages;
+        let at = rng.random_range(0..messages.len().max(1));
+        let known = messages.get_mut(at)?;
+        let message_id = known.id;
+        Some(match rng.random_range(0..10) {
+            0..4 if known.author == user => outgoing::edit_to_text(message_id, &"y".repeat(rng.random_range(1..200))),
+            4..6 if known.author == user && !known.is_doomed => {
+                known.is_doomed = true;
+                Act::Delete { message_id, scope: DeleteScope::All }
+            }
+            _ => Act::React(Reaction { message_id, reaction: self.next_operation().to_string() }),
+        })
+    }
+
+    /// A message that somebody has seen.
+    pub(super) fn any_known(&self, conversation: ConversationId, rng: &mut StdRng) -> Option<EntryId> {
+        let seen = lock(&self.seen);
+        let messages = &seen.get(&conversation)?.messages;
+        messages.get(rng.random_range(0..messages.len().max(1))).map(|known| known.id)
     }
 
     /// Words of any length; now and then long ones.

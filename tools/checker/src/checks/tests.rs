@@ -117,11 +117,16 @@ impl Story {
 
 /// The entry that message `seq` would be.
 fn entry(seq: u64) -> LogEntry {
-    LogEntry { seq, id: id(seq.into()), sender: user(ALICE), member: None, is_countable: true }
+    LogEntry { seq, id: id(seq.into()), sender: user(ALICE), member: None, is_message: true, is_countable: true }
 }
 
 fn change(seq: u64, who: u128, is_member: bool) -> LogEntry {
-    LogEntry { member: Some(MemberChange { user: user(who), is_member }), is_countable: false, ..entry(seq) }
+    LogEntry {
+        member: Some(MemberChange { user: user(who), is_member }),
+        is_message: false,
+        is_countable: false,
+        ..entry(seq)
+    }
 }
 
 fn log(last: u64) -> impl Iterator<Item = LogEntry> {

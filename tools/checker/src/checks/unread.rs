@@ -93,7 +93,7 @@ impl Reader {
 /// The last message of the user's own: sending moves the cursor.
 fn last_sent(index: &Index<'_>, conversation: ConversationId, user: UserId) -> u64 {
     let entries = index.logs.get(&conversation).into_iter().flat_map(|log| log.entries.values().rev());
-    let mut sent = entries.filter(|(entry, _)| entry.sender == user && entry.is_countable);
+    let mut sent = entries.filter(|(entry, _)| entry.sender == user && entry.is_message);
     sent.next().map_or(0, |(entry, _)| entry.seq)
 }
 

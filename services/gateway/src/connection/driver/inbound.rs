@@ -5,12 +5,12 @@ use std::{rc::Rc, time::Duration};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream};
 use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::{
-    CloseCode, NewMessage,
+    Act, CloseCode, NewMessage,
     entry::ConversationKind,
     frame::{self, ClientFrame, Rejected},
     live::Typing,
     rpc::{
-        store::{AppendMessage, ConversationRequest, GetConversation},
+        store::{ActRequest, AppendMessage, ConversationRequest, GetConversation},
         tracker::CursorAdvance,
     },
 };
@@ -100,6 +100,7 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
         ClientFrame::GroupMessage { conversation_id, message } => {
             return send(worker, connection, conversation_id, None, *message);
         }
+        ClientFrame::Act { conversation_id, act } => return perform(worker, connection, id, conversation_id, *act),
         ClientFrame::DeliveryReceipt { conversation_id, seq } => {
             receipt(worker, connection, id, conversation_id, (seq, 0));
         }
@@ -188,10 +189,7 @@ fn send(
     direct_with: Option<UserId>,
     message: NewMessage,
 ) -> Result<(), CloseCode> {
-    if connection.pending_count() >= worker.gateway.limits.sends_awaiting_ack {
-        metrics::counter!("chat_rate_limit_exceeded_total", "action_type" => "send").increment(1);
-        return Err(CloseCode::TooManyFrames);
-    }
+    check_window(worker, connection)?;
     let id = message.id;
     let bytes = f64::from(u32::try_from(message.content.get().len()).unwrap_or(u32::MAX));
     let kind = if direct_with.is_some() { "chat_message" } else { "group_message" };
@@ -207,10 +205,52 @@ fn send(
         message,
         trace: None,
     };
-    let reply = ReplyTo::Connection { worker: worker.events.clone(), origin: connection.origin };
-    if let Err(failure) = worker.gateway.sends.submit(message, reply) {
+    if let Err(failure) = worker.gateway.sends.submit(message, reply_to(worker, connection, Some(id))) {
         connection.forget_send(id);
         connection.send(failure.frame(Some(id)));
+    }
+    Ok(())
+}
+
+/// Something done with a message. It comes after what this connection sent before it.
+fn perform(
+    worker: &Worker,
+    connection: &Connection,
+    id: Option<EntryId>,
+    conversation_id: ConversationId,
+    act: Act,
+) -> Result<(), CloseCode> {
+    check_window(worker, connection)?;
+    if let Some(id) = id {
+        connection.note_send(id, conversation_id);
+    }
+    let request = ActRequest {
+        conversation_id,
+        caller: connection.user_id,
+        device_id: connection.device_id,
+        origin: connection.origin,
+        id: id.unwrap_or_else(|| worker.gateway.ids.next()),
+        act,
+        not_after: None,
+    };
+    if let Err(failure) = worker.gateway.sends.submit_act(request, reply_to(worker, connection, id)) {
+        if let Some(id) = id {
+            connection.forget_send(id);
+        }
+        connection.send(failure.frame(id));
+    }
+    Ok(())
+}
+
+fn reply_to(worker: &Worker, connection: &Connection, id: Option<EntryId>) -> ReplyTo {
+    ReplyTo::Connection { worker: worker.events.clone(), origin: connection.origin, id }
+}
+
+/// So many may await their ack, and no more.
+fn check_window(worker: &Worker, connection: &Connection) -> Result<(), CloseCode> {
+    if connection.pending_count() >= sends_max(worker) {
+        metrics::counter!("chat_rate_limit_exceeded_total", "action_type" => "send").increment(1);
+        return Err(CloseCode::TooManyFrames);
     }
     Ok(())
 }

@@ -4,7 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use entrenous_model::{DeviceId, UserId};
-use entrenous_protocol::{entry::MessageType, message::NewMessage, rpc::store::AppendMessage};
+use entrenous_protocol::{
+    Act,
+    entry::MessageType,
+    message::NewMessage,
+    rpc::store::{ActRequest, AppendMessage},
+};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -19,6 +24,7 @@ const CONVERSATIONS: usize = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Submit { origin: u64, conversation: usize, bytes: usize, count: usize },
+    Act { origin: u64, conversation: usize },
     Launch,
     Land { which: usize, outcome: Outcome },
     Pass(u64),
@@ -45,6 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let count = prop_oneof![20 => 1..4_usize, 1 => Just(APPEND_MAX + 10)];
     let submit = (0..3_u64, 0..CONVERSATIONS, bytes, count)
         .prop_map(|(origin, conversation, bytes, count)| Step::Submit { origin, conversation, bytes, count });
+    let act = (0..3_u64, 0..CONVERSATIONS).prop_map(|(origin, conversation)| Step::Act { origin, conversation });
     let some = || prop_oneof![0..3_usize, Just(usize::MAX)];
     let answer = (some(), some(), prop::bool::weighted(0.9)).prop_map(|(taken, busy, is_member)| Answer {
         taken,
@@ -57,7 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let land = (0..4_usize, outcome).prop_map(|(which, outcome)| Step::Land { which, outcome });
     prop::collection::vec(
-        prop_oneof![4 => submit, 4 => Just(Step::Launch), 4 => land, 2 => (1..250_u64).prop_map(Step::Pass)],
+        prop_oneof![4 => submit, 1 => act, 4 => Just(Step::Launch), 4 => land, 2 => (1..250_u64).prop_map(Step::Pass)],
         1..60,
     )
 }
@@ -93,6 +100,7 @@ impl World {
                     self.submit(origin, conversation, bytes);
                 }
             }
+            Step::Act { origin, conversation } => self.act(origin, conversation),
             Step::Launch => self.launch()?,
             Step::Land { which, outcome } if !self.flights.is_empty() => {
                 self.land(which % self.flights.len(), &outcome)?;
@@ -107,7 +115,15 @@ impl World {
 
     fn submit(&mut self, origin: u64, conversation: usize, bytes: usize) {
         self.submitted += 1;
-        let queued = queued(self.submitted, origin, conversation, bytes, self.now + PATIENCE);
+        self.route(queued(self.submitted, origin, conversation, bytes, self.now + PATIENCE));
+    }
+
+    fn act(&mut self, origin: u64, conversation: usize) {
+        self.submitted += 1;
+        self.route(act(self.submitted, origin, conversation, self.now + PATIENCE));
+    }
+
+    fn route(&mut self, queued: Queued) {
         self.unanswered.insert(self.submitted, sequence(&queued));
         self.lanes.route(queued);
     }
@@ -118,6 +134,8 @@ impl World {
             prop_assert!(!batch.is_empty() && batch.len() <= APPEND_MAX);
             let bytes: usize = batch.iter().map(|queued| queued.bytes).sum();
             prop_assert!(batch.len() == 1 || bytes <= APPEND_BYTES_MAX);
+            let is_act = |queued: &Queued| matches!(queued.item, Item::Act(_));
+            prop_assert!(batch.len() == 1 || !batch.iter().any(is_act), "an act takes a call of its own");
             self.is_next(&batch)?;
             self.flights.push((lane, batch));
         }
@@ -144,7 +162,7 @@ impl World {
         let is_under_way = |lane: Lane| self.flights.iter().any(|(other, _)| *other == lane);
         for (number, (_, conversation)) in self.unanswered.iter().filter(|(number, _)| !left.contains(number)) {
             let has_reason = match self.busy.get(conversation) {
-                None => is_under_way(None),
+                None => is_under_way(None) || is_under_way(Some(*conversation)),
                 Some(_) if is_under_way(Some(*conversation)) => true,
                 Some(at) => *at + BACKOFF_MAX > self.now && self.lanes.next_retry().is_some(),
             };
@@ -163,7 +181,7 @@ impl World {
         let said: HashMap<u128, AppendResult> =
             pairs().map(|(queued, result)| (number(queued), result.clone())).collect();
         let busy = pairs().filter(|(queued, result)| **result == AppendResult::Busy && queued.deadline > self.now);
-        self.busy.extend(busy.map(|(queued, _)| (queued.message.conversation_id, self.now)));
+        self.busy.extend(busy.map(|(queued, _)| (queued.item.conversation_id(), self.now)));
         let replies = self.lanes.land(lane, batch, results, self.now);
         self.check_replies(&said, &replies)?;
         let unanswered: BTreeSet<ConversationId> = self.unanswered.values().map(|(_, of)| *of).collect();
@@ -177,14 +195,14 @@ impl World {
             let number = number(queued);
             prop_assert!(self.unanswered.remove(&number).is_some(), "{number} has its reply already");
             match said.get(&number) {
-                Some(AppendResult::Stored(stored)) => prop_assert_eq!(result, &Ok(*stored)),
+                Some(AppendResult::Stored(stored)) => prop_assert_eq!(result, &Ok(Some(*stored))),
+                Some(AppendResult::Done) => prop_assert_eq!(result, &Ok(None)),
                 Some(AppendResult::Refused(failure)) => prop_assert_eq!(result, &Err(failure.clone())),
                 Some(AppendResult::Busy) => prop_assert!(queued.deadline <= self.now || is_unavailable(result)),
                 None => prop_assert!(result.is_err()),
             }
         }
-        for (queued, _) in
-            replies.iter().filter(|(queued, result)| queued.message.origin != 0 && is_unavailable(result))
+        for (queued, _) in replies.iter().filter(|(queued, result)| queued.item.origin() != 0 && is_unavailable(result))
         {
             let mut later = self.unanswered.range(number(queued)..).filter(|(_, of)| **of == sequence(queued));
             prop_assert_eq!(later.next(), None, "waits behind {}", number(queued));
@@ -217,7 +235,7 @@ impl World {
 fn append(batch: &[Queued], answers: &[Answer]) -> Vec<AppendResult> {
     let mut places: HashMap<ConversationId, usize> = HashMap::new();
     let results = batch.iter().map(|queued| {
-        let conversation = queued.message.conversation_id;
+        let conversation = queued.item.conversation_id();
         let answer = &answers[usize::try_from(conversation.as_uuid().as_u128()).unwrap()];
         let place = places.entry(conversation).or_insert(0);
         *place += 1;
@@ -225,6 +243,8 @@ fn append(batch: &[Queued], answers: &[Answer]) -> Vec<AppendResult> {
             AppendResult::Refused(Failure::unavailable("away"))
         } else if *place > answer.taken {
             AppendResult::Busy
+        } else if matches!(queued.item, Item::Act(_)) {
+            AppendResult::Done
         } else if answer.is_member {
             AppendResult::Stored(stored(number(queued)))
         } else {
@@ -239,12 +259,16 @@ fn stored(number: u128) -> Stored {
     Stored { seq: u64::try_from(number).unwrap(), sent_at, expires_at: None, is_repeat: false }
 }
 
-fn is_unavailable(result: &Result<Stored, Failure>) -> bool {
+fn is_unavailable(result: &Result<Option<Stored>, Failure>) -> bool {
     result.as_ref().is_err_and(|failure| failure.code == Code::Unavailable)
 }
 
 fn number(queued: &Queued) -> u128 {
-    queued.message.message.id.as_uuid().as_u128()
+    let id = match &queued.item {
+        Item::Message(message) => message.message.id,
+        Item::Act(act) => act.id,
+    };
+    id.as_uuid().as_u128()
 }
 
 fn queued(number: u128, origin: u64, conversation: usize, bytes: usize, deadline: Instant) -> Queued {
@@ -271,7 +295,45 @@ fn queued(number: u128, origin: u64, conversation: usize, bytes: usize, deadline
         trace: None,
     };
     let reply = ReplyTo::Request(oneshot::channel().0);
-    Queued { message, bytes, deadline, reply, span: Span::none() }
+    Queued { item: Item::Message(Box::new(message)), bytes, deadline, reply, span: Span::none() }
+}
+
+fn act(number: u128, origin: u64, conversation: usize, deadline: Instant) -> Queued {
+    let act = ActRequest {
+        conversation_id: Uuid::from_u128(u128::try_from(conversation).unwrap()).into(),
+        caller: UserId::from(Uuid::nil()),
+        device_id: DeviceId::from(Uuid::nil()),
+        origin,
+        id: Uuid::from_u128(number).into(),
+        act: Act::Pin { message_id: Uuid::nil().into() },
+        not_after: None,
+    };
+    let reply = ReplyTo::Request(oneshot::channel().0);
+    Queued { item: Item::Act(Box::new(act)), bytes: 600, deadline, reply, span: Span::none() }
+}
+
+#[test]
+fn an_act_comes_after_what_was_sent_before_it_and_holds_up_nobody_else() {
+    let mut lanes = Lanes::default();
+    let now = Instant::now();
+    let deadline = now + PATIENCE;
+    let numbers = |batch: &[Queued]| batch.iter().map(number).collect::<Vec<_>>();
+    lanes.route(queued(1, 7, 0, 600, deadline));
+    let (lane, under_way) = lanes.launch(now).remove(0);
+    lanes.route(queued(2, 7, 0, 600, deadline));
+    lanes.route(act(3, 7, 0, deadline));
+    lanes.route(queued(4, 7, 0, 600, deadline));
+    lanes.route(queued(5, 7, 1, 600, deadline));
+    assert!(lanes.launch(now).is_empty(), "the first message of the conversation is under way");
+    lanes.land(lane, under_way, Ok(vec![AppendResult::Stored(stored(1))]), now);
+    let launched = lanes.launch(now);
+    let launched: BTreeMap<_, _> = launched.into_iter().collect();
+    let own = Some(Uuid::from_u128(0).into());
+    assert_eq!((numbers(&launched[&None]), numbers(&launched[&own])), (vec![5], vec![2]));
+    for next in [3, 4] {
+        lanes.land(own, Vec::new(), Ok(Vec::new()), now);
+        assert_eq!(numbers(&lanes.launch(now).remove(0).1), [next]);
+    }
 }
 
 #[test]
