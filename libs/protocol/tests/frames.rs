@@ -117,7 +117,7 @@ fn bad_frames_get_their_code() {
     assert_eq!(refused(r#"{"type":"ping","id":"x"}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"ping","id":7}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"no_such_type"}"#), Code::UnknownType);
-    assert_eq!(refused(r#"{"type":"edit_message","payload":{}}"#), Code::UnknownType);
+    assert_eq!(refused(r#"{"type":"edit_message","payload":{}}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"sync","payload":{"cursors":{"x":1}}}"#), Code::Invalid);
     assert_eq!(refused(r#"{"type":"sync","payload":{"from":"yesterday"}}"#), Code::Invalid);
     assert_eq!(refused(&json!({"type": "sync", "payload": {"cursors": {OTHER: -1}}}).to_string()), Code::Invalid);
