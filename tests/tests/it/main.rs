@@ -24,3 +24,4 @@ mod support;
 mod traces;
 mod typing;
 mod unread;
+mod unseen;
