@@ -205,7 +205,8 @@ impl Stream {
         let follows = |after: Option<u64>| {
             after.and_then(|after| found.index.next_visible(conversation, self.user, after)) == Some(seq)
         };
-        let (after, since) = match self.place(conversation) {
+        // Of a conversation that no `sync` has listed nobody has been told yet: it is not live.
+        let (after, since) = match self.places.get(&conversation).copied() {
             Some(Place::Live { after, since }) => (after, since),
             // Still on its way from when the conversation was live.
             Some(Place::Syncing { after, first, since, again: again @ Some(_) }) if follows(after) => {

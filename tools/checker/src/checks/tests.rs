@@ -337,6 +337,16 @@ fn acks_while_a_sync_replays_do_not_count() {
 }
 
 #[test]
+fn who_is_a_member_again_and_not_told_yet_is_acknowledged_at_once() {
+    let mut story = Story::new();
+    story.tell(What::SyncBegan { connection: 1, cursors: BTreeMap::new(), from_start: true }).synced(1, None);
+    story.sent(Some(1), 3, 3).saw_ack(1, 3);
+    story.tell(What::Joined { connection: 1, conversation: conversation(), seq: 2 }).saw(1, [2, 3]);
+    story.read(BOB, [change(1, ALICE, false), change(2, ALICE, true), entry(3)]);
+    assert_eq!(story.found(), []);
+}
+
+#[test]
 fn what_was_live_may_be_on_its_way_when_a_sync_begins_and_then_the_replay_begins_again_once() {
     for (sent, is_good) in [
         (vec![3, 4, 5], true),
