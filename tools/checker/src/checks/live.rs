@@ -205,8 +205,7 @@ impl Stream {
         let follows = |after: Option<u64>| {
             after.and_then(|after| found.index.next_visible(conversation, self.user, after)) == Some(seq)
         };
-        // Of a conversation that no `sync` has listed nobody has been told yet: it is not live.
-        let (after, since) = match self.places.get(&conversation).copied() {
+        let (after, since) = match self.place(conversation) {
             Some(Place::Live { after, since }) => (after, since),
             // Still on its way from when the conversation was live.
             Some(Place::Syncing { after, first, since, again: again @ Some(_) }) if follows(after) => {
@@ -217,6 +216,10 @@ impl Stream {
         };
         if after.is_none() || follows(after) {
             self.places.insert(conversation, Place::Live { after: Some(seq), since: at });
+            return;
+        }
+        // Whoever was added since the `sync` and is not told yet is acknowledged at once.
+        if !self.places.contains_key(&conversation) {
             return;
         }
         // The `ack` of a repeat may come at any time, and so may that of a send from before the `sync` was complete.
