@@ -12,6 +12,7 @@ use crate::{
     entry::MemberContent,
     live::{Receipt, ReceiptKind, Typing},
     message::{MessageFields, too_large},
+    scheduled::ScheduledEvent,
     status::{PresenceStatus, StatusChoice, UserStatus, WATCHED_MAX},
 };
 
@@ -22,9 +23,9 @@ pub enum ClientFrame {
     /// A token: first frame, or a renewal.
     Authenticate { token: String },
     /// A message to a person.
-    ChatMessage { to: UserId, message: Box<NewMessage> },
+    ChatMessage { to: UserId, message: Box<NewMessage>, send_at: Option<Timestamp> },
     /// A message into a conversation.
-    GroupMessage { conversation_id: ConversationId, message: Box<NewMessage> },
+    GroupMessage { conversation_id: ConversationId, message: Box<NewMessage>, send_at: Option<Timestamp> },
     /// Something done with a message that exists.
     Act { conversation_id: ConversationId, act: Box<Act> },
     /// Everything up to `seq` is on this device.
@@ -162,12 +163,15 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
     Ok(match r#type {
         "authenticate" => ClientFrame::Authenticate { token: payload::<Authenticate>(envelope)?.token },
         "chat_message" => {
-            ClientFrame::ChatMessage { to: target(envelope)?.into(), message: Box::new(message(envelope, id, limits)?) }
+            let to = target(envelope)?.into();
+            let (message, send_at) = message(envelope, id, limits)?;
+            ClientFrame::ChatMessage { to, message, send_at }
         }
-        "group_message" => ClientFrame::GroupMessage {
-            conversation_id: target(envelope)?.into(),
-            message: Box::new(message(envelope, id, limits)?),
-        },
+        "group_message" => {
+            let conversation_id = target(envelope)?.into();
+            let (message, send_at) = message(envelope, id, limits)?;
+            ClientFrame::GroupMessage { conversation_id, message, send_at }
+        }
         "delivery_receipt" => {
             let Position { conversation_id, seq } = payload(envelope)?;
             ClientFrame::DeliveryReceipt { conversation_id, seq }
@@ -250,9 +254,14 @@ pub fn describe(error: &serde_json::Error) -> String {
     }
 }
 
-fn message(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) -> Result<NewMessage, Failure> {
+/// A new message, and when it is to be sent.
+type Sending = (Box<NewMessage>, Option<Timestamp>);
+
+fn message(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) -> Result<Sending, Failure> {
     let id = id.ok_or_else(|| Failure::invalid("id", "is required"))?;
-    payload::<MessageFields>(envelope)?.check(id, limits)
+    let fields = payload::<MessageFields>(envelope)?;
+    let send_at = fields.send_at;
+    Ok((Box::new(fields.check(id, limits)?), send_at))
 }
 
 fn target(envelope: &Envelope<'_>) -> Result<uuid::Uuid, Failure> {
@@ -427,6 +436,11 @@ pub struct ReactionCount {
 pub fn reactions_changed(conversation_id: ConversationId, message_id: EntryId, reactions: &[ReactionCount]) -> String {
     let payload = json!({"conversation_id": conversation_id, "message_id": message_id, "reactions": reactions});
     print("reactions_changed", None, &payload)
+}
+
+/// `notification` `scheduled_sent`, `schedule_stale` or `schedule_failed`.
+pub fn scheduled(message_id: EntryId, event: ScheduledEvent) -> String {
+    print("notification", None, &json!({"event": event, "message_id": message_id}))
 }
 
 /// `notification` `device_messages_expired`.

@@ -16,6 +16,7 @@ pub mod live;
 pub mod message;
 pub mod rest;
 pub mod rpc;
+pub mod scheduled;
 pub mod status;
 
 pub use act::Act;

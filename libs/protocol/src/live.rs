@@ -20,7 +20,10 @@ use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, LoginId, 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::entry::{ConversationKind, MemberContent};
+use crate::{
+    entry::{ConversationKind, MemberContent},
+    scheduled::ScheduledEvent,
+};
 
 /// Length of the preamble in bytes.
 pub const PREAMBLE_BYTES: usize = 64;
@@ -124,6 +127,13 @@ pub enum UserNotice {
         conversation_id: ConversationId,
         /// Which.
         message_id: EntryId,
+    },
+    /// A message that the user had scheduled was sent at its time, or could not be.
+    Scheduled {
+        /// Which.
+        message_id: EntryId,
+        /// What became of it.
+        event: ScheduledEvent,
     },
     /// What the user allows others has changed, blocks included, and the message store has taken it over: who may see whom
     /// is asked anew.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use entrenous_model::{EntryId, MediaId, UserId};
+use entrenous_model::{EntryId, MediaId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
@@ -57,9 +57,12 @@ impl fmt::Debug for NewMessage {
 /// The fields as a client may send them: in a frame's payload, or as the body of `POST …/messages`.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[schema(as = NewMessage)]
+#[schema(as = NewMessage, example = json!({
+    "id": "01936b2e-4f00-7000-8000-000000000001", "content": {"text": "Soup at noon?"}, "mls": null, "send_at": null
+}))]
 pub struct MessageFields {
     /// Made by the client as UUIDv7. In a frame the frame's own id counts.
+    #[schema(required = true)]
     pub id: Option<EntryId>,
     /// `text` where absent.
     #[serde(default)]
@@ -75,15 +78,15 @@ pub struct MessageFields {
     /// Users named.
     pub mentions: Option<Vec<UserId>>,
     /// Object of up to 4 KiB.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub metadata: Option<Value>,
     /// Ed25519 by the device's signing key, base64.
     pub signature: Option<String>,
     /// An MLS commit; refused until the server orders commits.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub mls: Option<Value>,
-    /// A time to send at; refused until the server schedules.
-    pub send_at: Option<Value>,
+    /// When to send it, a year ahead at most; at once where that has passed.
+    pub send_at: Option<Timestamp>,
 }
 
 /// `content` as a client may send it.
@@ -124,7 +127,7 @@ const SESSION_ID_BYTES_MAX: usize = 256;
 const SIGNATURE_BYTES: usize = 64;
 
 impl MessageFields {
-    /// Checks everything that needs no state and brings the message into its stored form.
+    /// Checks everything that needs no state and brings the message into its stored form. `send_at` is the caller's to heed.
     ///
     /// # Errors
     /// `invalid_request` naming every field at fault, or `too_large` naming the limit.
@@ -144,9 +147,6 @@ impl MessageFields {
         check_signature(self.signature.as_deref(), &mut faults);
         if self.mls.is_some_and(|mls| !mls.is_null()) {
             faults = faults.with_error("mls", "commits are not supported by this server yet");
-        }
-        if self.send_at.is_some_and(|send_at| !send_at.is_null()) {
-            faults = faults.with_error("send_at", "scheduled messages are not supported by this server yet");
         }
         if !faults.errors.is_empty() {
             return Err(faults);
@@ -341,7 +341,6 @@ mod tests {
             r#"{"content":{"text":"hi"},"metadata":[]}"#,
             r#"{"content":{"text":"hi"},"metadata":{"a":"\u0000"}}"#,
             r#"{"content":{"text":"hi"},"signature":"aGk="}"#,
-            r#"{"content":{"text":"hi"},"send_at":"2030-01-01T00:00:00Z"}"#,
         ] {
             assert_eq!(check(bad).unwrap_err().code, Code::Invalid, "{bad}");
         }

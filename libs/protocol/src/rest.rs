@@ -168,7 +168,9 @@ pub struct ProfilePatch {
 }
 
 /// Tells `null` from absent.
-fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -190,7 +192,7 @@ pub struct CreateConversation {
     pub encryption: Encryption,
     pub title: Option<String>,
     pub description: Option<String>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
     #[serde(default)]
     pub members: Vec<UserId>,
@@ -371,7 +373,7 @@ pub struct AddMember {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberPatch {
     pub role: Option<Role>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub settings: Option<Map<String, Value>>,
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run_process(arguments: &ServeArgs) -> ExitCode {
 }
 
 async fn run_owned(service: Service, shutdown: Shutdown) -> anyhow::Result<()> {
-    run(service, &Pairs::new(), shutdown).await
+    Box::pin(run(service, &Pairs::new(), shutdown)).await
 }
 
 /// What every service's settings have in common; the rest is read when the service starts.

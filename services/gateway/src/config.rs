@@ -27,6 +27,9 @@ pub struct LimitsOfOthers {
     /// Groups and channels of a user, at most, as the message store has it.
     #[arg(long, env, default_value_t = 100)]
     pub conversations_per_user_max: usize,
+    /// Scheduled messages of a user, at most, as the message store has it.
+    #[arg(long, env, default_value_t = 100)]
+    pub scheduled_messages_max: usize,
     /// Characters in a password, at least, as identity has it.
     #[arg(long, env, default_value_t = 8)]
     pub password_min: usize,
@@ -189,6 +192,7 @@ impl Config {
             group_members: others.group_members_max,
             channel_members: others.channel_members_max,
             conversations_per_user: others.conversations_per_user_max,
+            scheduled_messages: others.scheduled_messages_max,
             password_min: others.password_min,
             password_max: others.password_max,
             failed_logins: others.failed_logins,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use entrenous_protocol::{Code, rest::Problem};
+use serde_json::{Value, json};
 use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
@@ -18,7 +19,7 @@ use utoipa::{
 
 use crate::routes::{
     auth, blocks, conversations, devices, follows, log, members, messages, operations, pins, reactions, receipts,
-    reference, statuses, undelivered, unread, users,
+    reference, scheduled, statuses, undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -75,6 +76,9 @@ pub fn text() -> &'static str {
         pins::list,
         pins::add,
         pins::remove,
+        scheduled::list,
+        scheduled::change,
+        scheduled::cancel,
         undelivered::list,
         unread::list,
         unread::mark,
@@ -100,7 +104,7 @@ pub fn text() -> &'static str {
         (name = "messages", description = "Sending, history and the raw log"),
         (name = "operations", description = "What needs no token"),
     ),
-    modifiers(&Bearer, &CommonProblems, &Codes)
+    modifiers(&Bearer, &CommonProblems, &Codes, &Contents)
 )]
 struct Api;
 
@@ -134,15 +138,15 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 fn add_common(operation: &mut Operation) {
     let is_about_us = operation.tags.iter().flatten().any(|tag| tag == "operations");
-    let mut common: Vec<&[Code]> = Vec::new();
+    let mut common: Vec<&[Code]> = vec![&[Code::Malformed], &[Code::MethodNotAllowed]];
     if !is_about_us {
-        common.extend([&[Code::Internal][..], &[Code::Unavailable]]);
+        common.extend([&[Code::RateLimited][..], &[Code::Internal], &[Code::Unavailable]]);
     }
     if operation.security.is_some() {
         common.push(&[Code::Unauthenticated, Code::TokenExpired]);
     }
     if operation.request_body.is_some() {
-        common.extend([&[Code::Malformed][..], &[Code::TooLarge], &[Code::UnsupportedType]]);
+        common.extend([&[Code::TooLarge][..], &[Code::UnsupportedType]]);
     }
     if operation.request_body.is_some() || operation.parameters.as_ref().is_some_and(|list| !list.is_empty()) {
         common.push(&[Code::Invalid]);
@@ -165,6 +169,45 @@ impl Modify for Codes {
             let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
             let codes = Object::builder().schema_type(SchemaType::new(Type::String)).enum_values(Some(codes)).build();
             problem.properties.insert("code".to_owned(), RefOr::T(Schema::Object(codes)));
+        }
+    }
+}
+
+/// `content` is ciphertext or clear text, never both.
+struct Contents;
+
+impl Modify for Contents {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        let optional = |more: Value| {
+            let mut schema = json!({"type": ["string", "null"]});
+            if let (Some(schema), Value::Object(more)) = (schema.as_object_mut(), more) {
+                schema.extend(more);
+            }
+            schema
+        };
+        let base64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$";
+        let contents = json!({"oneOf": [
+            {
+                "type": "object", "title": "Ciphertext", "required": ["scheme", "ciphertext"],
+                "properties": {
+                    "scheme": {"type": "string", "minLength": 1, "maxLength": 64},
+                    "ciphertext": {"type": "string", "minLength": 4, "pattern": base64},
+                    "nonce": optional(json!({"maxLength": 256, "pattern": base64})),
+                    "session_id": optional(json!({"maxLength": 256})),
+                    "epoch": {"type": ["integer", "null"], "format": "int64", "minimum": 0},
+                }
+            },
+            {
+                "type": "object", "title": "Clear text", "required": ["text"],
+                "properties": {
+                    "text": {"type": "string", "minLength": 1},
+                    "format": optional(json!({"enum": ["plain", "markdown", null]})),
+                }
+            }
+        ]});
+        let schemas = api.components.as_mut().map(|components| &mut components.schemas);
+        if let (Some(schemas), Ok(contents)) = (schemas, serde_json::from_value::<Schema>(contents)) {
+            schemas.insert("ContentFields".to_owned(), RefOr::T(contents));
         }
     }
 }
@@ -214,8 +257,6 @@ problems! {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]
@@ -226,8 +267,24 @@ mod tests {
         for status in ["201", "400", "401", "403", "404", "409", "413", "415", "422", "500", "503"] {
             assert!(send["responses"][status].is_object(), "{status}");
         }
+        let contents = api["components"]["schemas"]["ContentFields"]["oneOf"].as_array().unwrap();
+        assert_eq!(contents.iter().map(|one| &one["title"]).collect::<Vec<_>>(), ["Ciphertext", "Clear text"]);
         let codes = api["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
         assert!(Code::ALL.iter().all(|code| codes.contains(&code.as_str().into())));
+    }
+
+    #[test]
+    fn every_call_tells_what_every_call_may_answer() {
+        let api: Value = serde_json::from_str(text()).unwrap();
+        let paths = api["paths"].as_object().unwrap().values();
+        for call in paths.flat_map(|calls| calls.as_object().unwrap().values()) {
+            let tells = |status: &str| call["responses"][status].is_object();
+            assert!(["400", "405"].into_iter().all(tells), "{}", call["operationId"]);
+            let is_about_us = call["tags"] == json!(["operations"]);
+            assert!(is_about_us || ["429", "500", "503"].into_iter().all(tells), "{}", call["operationId"]);
+            assert!(call.get("security").is_none() || tells("401"), "{}", call["operationId"]);
+            assert!(call.get("requestBody").is_none() || ["413", "415", "422"].into_iter().all(tells));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) mod pins;
 pub(crate) mod reactions;
 pub(crate) mod receipts;
 pub(crate) mod reference;
+pub(crate) mod scheduled;
 pub(crate) mod statuses;
 pub(crate) mod undelivered;
 pub(crate) mod unread;
@@ -48,6 +49,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     messages::configure(config);
     reactions::configure(config);
     pins::configure(config);
+    scheduled::configure(config);
     unread::configure(config);
     undelivered::configure(config);
     receipts::configure(config);

@@ -214,12 +214,7 @@ impl Worker {
                 self.gateway.note_revoked(&login_ids);
                 self.end_logins(&login_ids);
             }
-            UserNotice::Receipt(receipt) => {
-                let text = ByteString::from(frame::receipt(&receipt));
-                for connection in self.fanout.borrow().connections_of(user) {
-                    connection.tell(text.clone());
-                }
-            }
+            UserNotice::Receipt(receipt) => self.tell(user, frame::receipt(&receipt)),
             UserNotice::DeviceMessages { device_id, last_seq } => {
                 for connection in self.fanout.borrow().connections_of(user) {
                     if connection.device_id == device_id {
@@ -235,11 +230,9 @@ impl Worker {
                 }
             }
             UserNotice::MessageHidden { conversation_id, message_id } => {
-                let text = ByteString::from(frame::message_hidden(conversation_id, message_id));
-                for connection in self.fanout.borrow().connections_of(user) {
-                    connection.tell(text.clone());
-                }
+                self.tell(user, frame::message_hidden(conversation_id, message_id));
             }
+            UserNotice::Scheduled { message_id, event } => self.tell(user, frame::scheduled(message_id, event)),
             UserNotice::PrivacyChanged {} => {
                 self.gateway.typing_hidden.forget();
                 self.watching.judge_again(user);
@@ -247,7 +240,16 @@ impl Worker {
         }
     }
 
-    fn on_sent(&self, sent: &SendResult) {
+    /// Tells all connections of a user.
+    fn tell(&self, user: UserId, text: String) {
+        let text = ByteString::from(text);
+        for connection in self.fanout.borrow().connections_of(user) {
+            connection.tell(text.clone());
+        }
+    }
+
+    /// Tells a connection what became of a send.
+    pub(crate) fn on_sent(&self, sent: &SendResult) {
         let mut fanout = self.fanout.borrow_mut();
         let Some(connection) = fanout.connection(sent.origin) else { return };
         match &sent.result {

@@ -23,6 +23,9 @@ pub struct Config {
     /// Groups and channels that a user owns or is in, at most.
     #[arg(long, env, default_value = "100")]
     pub conversations_per_user_max: NonZeroU32,
+    /// Scheduled messages of a user, at most.
+    #[arg(long, env, default_value = "100")]
+    pub scheduled_messages_max: NonZeroU32,
     /// The database.
     #[command(flatten)]
     pub db: DbConfig,

@@ -3,4 +3,5 @@
 pub mod digest;
 pub(crate) mod rights;
 pub(crate) mod rounds;
+pub(crate) mod scheduling;
 pub(crate) mod sweep;

@@ -8,6 +8,7 @@ mod metrics;
 mod publish;
 mod recount;
 mod rpc;
+mod scheduler;
 mod service;
 pub mod store;
 mod tidy;

@@ -35,6 +35,8 @@ impl Metrics {
             "chat_pending_device_messages_total",
             "Device messages of entries taken for the delivery tracker, by outcome."
         );
+        describe_counter!("chat_scheduled_messages_total", "Scheduled messages whose time had come, by outcome.");
+        describe_histogram!("chat_scheduled_lag_seconds", "How long after their time scheduled messages were sent.");
         describe_counter!("chat_feed_partitions_dropped_total", "Partitions of the feed that were dropped.");
         Self
     }
@@ -110,6 +112,17 @@ impl Metrics {
     /// A device message that came with an entry was offered to the delivery tracker.
     pub(crate) fn device_message_handed_over(self, outcome: &'static str) {
         counter!("chat_pending_device_messages_total", "outcome" => outcome).increment(1);
+    }
+
+    /// A scheduled message was sent, so long after its time.
+    pub(crate) fn scheduled_sent(self, lag: Duration) {
+        self.scheduled_message("sent");
+        histogram!("chat_scheduled_lag_seconds").record(lag.as_secs_f64());
+    }
+
+    /// A scheduled message was to be sent.
+    pub(crate) fn scheduled_message(self, outcome: &'static str) {
+        counter!("chat_scheduled_messages_total", "outcome" => outcome).increment(1);
     }
 
     /// A partition of the feed was dropped.

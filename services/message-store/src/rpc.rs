@@ -1,7 +1,7 @@
 //! What the service answers: one file for each method or small group of them.
 
 mod acts;
-mod append;
+pub(crate) mod append;
 mod attach;
 mod channels;
 mod conversations;
@@ -13,6 +13,7 @@ mod people;
 mod privacy;
 mod ranges;
 mod reads;
+mod scheduled;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use entrenous_db::{Database, DbError};
 use entrenous_model::{Clock, IdGenerator};
 use entrenous_protocol::{Failure, rpc::Method, rpc::store};
 use entrenous_runtime::{Shutdown, Tasks};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     digest::DigestKey,
@@ -55,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) incarnation: Incarnation,
     pub(crate) known_directs: directs::KnownDirects,
     pub(crate) bounds: Bounds,
+    /// Wakes whoever sends scheduled messages: something may be due sooner.
+    pub(crate) due_sooner: Arc<Notify>,
     /// How long after its time a feed row may become visible, at most.
     pub(crate) late_max: Duration,
 }
@@ -65,6 +68,7 @@ pub(crate) struct Bounds {
     pub(crate) group_members: u32,
     pub(crate) channel_members: u32,
     pub(crate) conversations_per_user: u32,
+    pub(crate) scheduled_messages: u32,
 }
 
 pub(crate) use directs::KnownDirects;
@@ -157,6 +161,10 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         TakePrivacy => privacy::take,
         ReadVisible => privacy::visible,
         ReadBlocked => privacy::blocked,
+        Schedule => scheduled::schedule,
+        ListScheduled => scheduled::list,
+        ChangeScheduled => scheduled::change,
+        CancelScheduled => scheduled::cancel,
     }
     Ok(())
 }

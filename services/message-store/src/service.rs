@@ -17,6 +17,7 @@ use crate::{
     publish::{Incarnation, Means, Publisher},
     recount,
     rpc::{self, Bounds, KnownDirects},
+    scheduler,
     store::{devices, feed},
     tidy,
 };
@@ -64,6 +65,7 @@ impl Service {
             group_members: config.group_members_max.get(),
             channel_members: config.channel_members_max.get(),
             conversations_per_user: config.conversations_per_user_max.get(),
+            scheduled_messages: config.scheduled_messages_max.get(),
         };
         let readiness = Readiness::new();
         for check in ["serving", "database", "nats"] {
@@ -140,9 +142,13 @@ impl Service {
                 incarnation,
                 known_directs: KnownDirects::default(),
                 bounds,
+                due_sooner: Arc::default(),
                 late_max,
             };
             rpc::serve(&context, &bus, &tasks, &stop).await.context("cannot serve requests")?;
+            if publishes {
+                tasks.spawn_vital("scheduler", stop.clone(), scheduler::run(context, stop.clone()));
+            }
             // The context ends here: what publishes ends when the last handler has.
         }
         readiness.set("serving", true);

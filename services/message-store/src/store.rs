@@ -16,6 +16,7 @@ pub(crate) mod leaves;
 pub(crate) mod memberships;
 pub(crate) mod pending_device_messages;
 pub(crate) mod privacy;
+pub(crate) mod scheduled;
 pub(crate) mod unread;
 
 use entrenous_db::statement;

@@ -19,6 +19,7 @@ mod presence;
 mod privacy;
 mod promises;
 mod receipts;
+mod scheduled;
 mod stays;
 mod support;
 mod traces;

@@ -146,6 +146,12 @@ pub enum Notification {
     },
     /// The user has deleted this message for themselves, on another device or this one.
     MessageHidden { conversation_id: ConversationId, message_id: EntryId },
+    /// A message that the user had scheduled was sent.
+    ScheduledSent { message_id: EntryId },
+    /// It was not, because its content is of an epoch that is over.
+    ScheduleStale { message_id: EntryId },
+    /// It could not be sent.
+    ScheduleFailed { message_id: EntryId },
     /// Device messages up to here expired before this device acknowledged them. Told at each `sync` until it acknowledges
     /// `up_to`.
     DeviceMessagesExpired { up_to: u64 },

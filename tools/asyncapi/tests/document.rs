@@ -18,6 +18,7 @@ use entrenous_protocol::{
     frame::{self, ReactionCount, SyncedConversation, SyncedQueue},
     live::{ChannelMembership, Receipt, ReceiptKind, Typing, UserNotice},
     rpc::{Reply, identity, store},
+    scheduled::ScheduledEvent,
     status::UserStatus,
 };
 use jsonschema::Validator;
@@ -244,6 +245,9 @@ fn server_frames() -> Vec<String> {
             &[ReactionCount { reaction: "👍".to_owned(), count: 2 }],
         ),
         frame::device_messages_expired(7),
+        frame::scheduled(IdGenerator.next(), ScheduledEvent::Sent),
+        frame::scheduled(IdGenerator.next(), ScheduledEvent::Stale),
+        frame::scheduled(IdGenerator.next(), ScheduledEvent::Failed),
         frame::sync_complete(id, &[synced], SyncedQueue { last_seq: 7, has_more: true }),
         frame::sync_complete(None, &[], SyncedQueue::default()),
         frame::device_message(&device_message()),

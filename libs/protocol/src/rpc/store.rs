@@ -12,6 +12,7 @@ use crate::{
     Failure, NewMessage,
     entry::{ConversationKind, EntryKind, Role},
     rest::{Conversation, CreateConversation, Member, MessageReaction, MessagesFrom, Page, VisibleTo},
+    scheduled::{ScheduleChange, ScheduledMessage},
 };
 
 methods! { "message-store" {
@@ -40,6 +41,16 @@ methods! { "message-store" {
     ListPins = "list_pins": ConversationRequest => Vec<Box<RawValue>>;
     /// Who reacted to a message, by user. `forbidden` in channels, but for those who look after the members.
     ListReactions = "list_reactions": ListReactionsRequest => Page<MessageReaction>;
+    /// Keeps a message to be sent later. The same again, from the same device, changes nothing. What [`Append`] would refuse is
+    /// refused; `id_conflict`, `too_large`, `invalid_request` (too far ahead).
+    Schedule = "schedule": ScheduleRequest => ScheduleResponse;
+    /// What a user has scheduled, soonest first. At most [`SCHEDULED_PAGE_MAX`].
+    ListScheduled = "list_scheduled": ListScheduledRequest => Page<ScheduledMessage>;
+    /// Changes a message that its author has scheduled, and sends it where it is due. `not_found`: unknown, or sent. Asked once
+    /// only: a second time it may be `not_found` because the first one has sent it.
+    ChangeScheduled = "change_scheduled": ChangeScheduledRequest => ScheduleResponse;
+    /// Deletes a message that its author has scheduled. As [`ChangeScheduled`].
+    CancelScheduled = "cancel_scheduled": CancelScheduledRequest => super::Done;
     /// Where a user stands in conversations, by what they say to have read; those that they are no member of are left out. At
     /// most [`UNREAD_MAX`].
     ReadUnread = "read_unread": ReadUnreadRequest => Vec<Unread>;
@@ -75,6 +86,8 @@ methods! { "message-store" {
 pub const APPEND_MAX: usize = 512;
 /// Bytes of content in one batch, beyond its first message.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Messages in one page of [`ListScheduled`].
+pub const SCHEDULED_PAGE_MAX: u32 = 100;
 /// Leaves of one conversation in an answer of [`ReadRanges`].
 pub const LEAVES_MAX: u32 = 1_000;
 /// Members in one page of [`ListMembers`].
@@ -179,6 +192,53 @@ pub struct Stored {
     pub expires_at: Option<Timestamp>,
     /// An earlier request had stored it.
     pub is_repeat: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ScheduleRequest {
+    pub message: AppendMessage,
+    pub send_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleResponse {
+    /// It is kept, in whatever state.
+    Kept(Box<ScheduledMessage>),
+    /// It was sent, now or before.
+    Sent {
+        stored: Stored,
+        /// As history shows it.
+        message: Box<RawValue>,
+    },
+    /// Its time has passed and it is not kept: it is the caller's to send as any other.
+    Due,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListScheduledRequest {
+    pub caller: UserId,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChangeScheduledRequest {
+    pub caller: UserId,
+    pub message_id: EntryId,
+    pub change: ScheduleChange,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CancelScheduledRequest {
+    pub caller: UserId,
+    pub message_id: EntryId,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ impl Instance {
         match mode {
             Mode::OneProcess => {
                 let (service, own) = (self.service, shutdown.clone());
-                let task = tokio::spawn(async move { serve::run(service, &pairs, own).await });
+                let task = tokio::spawn(async move { Box::pin(serve::run(service, &pairs, own)).await });
                 Ok(RunningInstance::Task { task, shutdown })
             }
             Mode::Split => Ok(RunningInstance::Child(Process::spawn(self.child(pairs)?)?)),

@@ -12,7 +12,8 @@ use entrenous_protocol::{
     limits::HISTORY_PAGE_MAX,
     message::MessageFields,
     rest::{Message, Page},
-    rpc::store::{self, ActRequest, AppendMessage, Attaching, HistoryPosition, Stored},
+    rpc::store::{self, ActRequest, AppendMessage, Attaching, HistoryPosition, ScheduleResponse, Stored},
+    scheduled::ScheduledMessage,
 };
 
 use super::Answer;
@@ -53,13 +54,14 @@ pub(super) async fn act_on(
     gateway.sends.act(request).await.map(drop)
 }
 
-/// Sends a message. The `id` is the client's: the same again, from the same device, is stored once and answered alike.
+/// Sends a message, or keeps it until its `send_at`. The `id` is the client's: the same again, from the same device, is stored once and answered alike.
 #[utoipa::path(
     post, path = "/api/v1/conversations/{id}/messages", tag = "messages", operation_id = "send_message",
     security(("bearer" = [])), request_body = MessageFields,
     params(("id" = ConversationId, Path, description = "The conversation")),
     responses(
         (status = 201, description = "The message, committed", body = Entry),
+        (status = 202, description = "The message, kept until `send_at`", body = ScheduledMessage),
         Forbidden, NotFound, IdConflict
     )
 )]
@@ -70,6 +72,7 @@ pub(crate) async fn send(
     body: JsonBody<MessageFields>,
 ) -> Answer {
     let id = body.0.id.ok_or_else(|| Failure::invalid("id", "is required"))?;
+    let send_at = body.0.send_at;
     let append = AppendMessage {
         trace: None,
         conversation_id: path_id(&request, "id")?,
@@ -79,6 +82,14 @@ pub(crate) async fn send(
         origin: 0,
         message: body.0.check(id, &gateway.limits)?,
     };
+    if let Some(send_at) = send_at {
+        let request = store::ScheduleRequest { message: append.clone(), send_at };
+        match gateway.call::<store::Schedule>(&request).await? {
+            ScheduleResponse::Kept(message) => return Ok(HttpResponse::Accepted().json(message)),
+            ScheduleResponse::Sent { message, .. } => return Ok(HttpResponse::Created().json(message)),
+            ScheduleResponse::Due => {}
+        }
+    }
     let stored = gateway.sends.send(append.clone()).await?;
     if append.message.message_type != MessageType::Control {
         let sender = Attaching { user_id: append.sender_id, device_id: append.sender_device_id };

@@ -9,4 +9,5 @@ mod rest_errors;
 mod rest_messages;
 mod rest_people;
 mod rest_reference;
+mod rest_scheduled;
 mod rest_stack;

@@ -1,9 +1,10 @@
 //! Method `append`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
+use diesel_async::AsyncConnection;
 use entrenous_bus::Deadline;
 use entrenous_model::{ConversationId, EntryId, Timestamp};
 use entrenous_protocol::{
@@ -42,7 +43,7 @@ const METADATA_NONE: &str = "{}";
 type Value = (Uuid, Uuid, [u8; 32]);
 type BatchPiece = Piece<ConversationId, EntryId, Value>;
 
-pub(super) async fn handle(
+pub(crate) async fn handle(
     context: Context,
     request: AppendRequest,
     deadline: Deadline,
@@ -82,6 +83,43 @@ pub(super) async fn handle(
     Ok(AppendResponse { results, at: at.map(Timestamp::from) })
 }
 
+/// What the database said to a message that was then rolled back.
+enum Rehearsed {
+    Judged(Vec<Appended>),
+    Failed(AppendError),
+}
+
+impl From<diesel::result::Error> for Rehearsed {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(AppendError::Away(error.into()))
+    }
+}
+
+/// What would become of a message now: it is appended, and that rolled back.
+pub(super) async fn rehearse(
+    context: &Context,
+    message: &AppendMessage,
+    deadline: Deadline,
+) -> Result<AppendResult, RequestError> {
+    let mut connection = context.append_connection(deadline).await?;
+    let piece = piece(context, 0, message);
+    let messages = [(&piece, message)];
+    let statement = statement(context.ids.next(), &messages, None, deadline.remaining());
+    let rehearsal = connection.transaction(async |connection| {
+        let rows = append(connection, statement).await;
+        Err::<Infallible, _>(rows.map_or_else(Rehearsed::Failed, Rehearsed::Judged))
+    });
+    match context.measured("rehearse_append", rehearsal).await {
+        Err(Rehearsed::Judged(rows)) => {
+            let row = rows.first().ok_or_else(Failure::internal)?;
+            Ok(result_of(row, message))
+        }
+        Err(Rehearsed::Failed(AppendError::Busy)) => Ok(AppendResult::Busy),
+        Err(Rehearsed::Failed(AppendError::Late)) => Err(RequestError::Late),
+        Err(Rehearsed::Failed(AppendError::Away(error) | AppendError::Poisoned(error))) => Err(error.into()),
+    }
+}
+
 fn check_size(messages: &[AppendMessage]) -> Result<(), Failure> {
     if messages.len() > APPEND_MAX {
         return Err(Failure::invalid("messages", format!("must be at most {APPEND_MAX}")));
@@ -95,7 +133,12 @@ fn check_size(messages: &[AppendMessage]) -> Result<(), Failure> {
 
 /// Those that are not refused yet.
 fn pieces(context: &Context, messages: &[AppendMessage], results: &[Option<AppendResult>]) -> Vec<BatchPiece> {
-    let piece = |(index, message): (usize, &AppendMessage)| Piece {
+    let open = messages.iter().enumerate().zip(results).filter(|(_, result)| result.is_none());
+    open.map(|((index, message), _)| piece(context, index, message)).collect()
+}
+
+fn piece(context: &Context, index: usize, message: &AppendMessage) -> BatchPiece {
+    Piece {
         index,
         conversation: message.conversation_id,
         id: message.message.id,
@@ -104,9 +147,7 @@ fn pieces(context: &Context, messages: &[AppendMessage], results: &[Option<Appen
             message.sender_device_id.as_uuid(),
             context.digest_key.digest(&message.message),
         ),
-    };
-    let open = messages.iter().enumerate().zip(results).filter(|(_, result)| result.is_none());
-    open.map(|(message, _)| piece(message)).collect()
+    }
 }
 
 struct Batch {
@@ -376,7 +417,8 @@ fn setting(row: &Appended, message: &AppendMessage) -> Setting {
     }
 }
 
-fn entry(message: &AppendMessage, stored: &Stored) -> Entry {
+/// The message as it was stored.
+pub(super) fn entry(message: &AppendMessage, stored: &Stored) -> Entry {
     let new = &message.message;
     Entry {
         id: new.id,

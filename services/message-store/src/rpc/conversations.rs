@@ -1,5 +1,7 @@
 //! Methods `get_conversation`, `list_conversations` and `list_members`.
 
+use std::{fmt::Display, str::FromStr};
+
 use chrono::{DateTime, Utc};
 use entrenous_bus::Deadline;
 use entrenous_model::{ConversationId, UserId};
@@ -98,11 +100,11 @@ pub(super) async fn members(
 }
 
 /// Microseconds and id: where the next page begins.
-fn cursor((active_at, id): (DateTime<Utc>, ConversationId)) -> String {
-    format!("{}.{id}", active_at.timestamp_micros())
+pub(super) fn cursor<T: Display>((at, id): (DateTime<Utc>, T)) -> String {
+    format!("{}.{id}", at.timestamp_micros())
 }
 
-fn parse_cursor(text: &str) -> Result<(DateTime<Utc>, ConversationId), Failure> {
+pub(super) fn parse_cursor<T: FromStr>(text: &str) -> Result<(DateTime<Utc>, T), Failure> {
     let parts = text.split_once('.');
     let parsed =
         parts.and_then(|(micros, id)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?)));
@@ -115,13 +117,13 @@ mod tests {
 
     #[test]
     fn cursors_are_parsed_as_they_are_made() {
-        let position = (
+        let position: (_, ConversationId) = (
             DateTime::from_timestamp_micros(1_795_000_000_123_456).unwrap(),
             "01900000-0000-7000-8000-000000000001".parse().unwrap(),
         );
         assert_eq!(parse_cursor(&cursor(position)).unwrap(), position);
         for bad in ["", "1", "1.x", "x.01900000-0000-7000-8000-000000000001"] {
-            assert!(parse_cursor(bad).is_err(), "{bad}");
+            assert!(parse_cursor::<ConversationId>(bad).is_err(), "{bad}");
         }
     }
 }

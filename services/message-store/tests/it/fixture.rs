@@ -114,6 +114,7 @@ impl Fixture {
             ("GROUP_MEMBERS_MAX", "8".to_owned()),
             ("CHANNEL_MEMBERS_MAX", "400".to_owned()),
             ("CONVERSATIONS_PER_USER_MAX", "5".to_owned()),
+            ("SCHEDULED_MESSAGES_MAX", "8".to_owned()),
             ("NATS_URL", self.nats.url()),
             ("NATS_USER", NatsService::MessageStore.name().to_owned()),
             ("NATS_PASSWORD", TestNats::password(NatsService::MessageStore)),

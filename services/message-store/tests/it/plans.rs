@@ -1,11 +1,15 @@
 //! Hot statements reach their tables by keys, and stay prepared.
 
+use std::time::Duration;
+
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use entrenous_model::{Clock, ConversationId, SystemClock};
 use entrenous_protocol::rpc::store::{
-    Attaching, CheckConnections, CheckConnectionsRequest, ConversationRequest, GetConversation, History,
-    HistoryPosition, HistoryRequest, ListConversations, ListConversationsRequest, ReadBlocked, ReadBlockedRequest,
-    ReadMemberships, ReadMembershipsRequest, ReadVisible, ReadVisibleRequest, SyncingDevice,
+    Attaching, CancelScheduled, CancelScheduledRequest, CheckConnections, CheckConnectionsRequest, ConversationRequest,
+    GetConversation, History, HistoryPosition, HistoryRequest, ListConversations, ListConversationsRequest,
+    ListScheduled, ListScheduledRequest, ReadBlocked, ReadBlockedRequest, ReadMemberships, ReadMembershipsRequest,
+    ReadVisible, ReadVisibleRequest, Schedule, ScheduleRequest, SyncingDevice,
 };
 
 use entrenous_test_support::wait_for;
@@ -54,9 +58,20 @@ async fn no_hot_statement_reads_a_whole_table() {
         fixture.call::<ReadBlocked>(&request).await.unwrap();
         let request = ConversationRequest { caller: user(1), conversation_id: group };
         fixture.call::<GetConversation>(&request).await.unwrap();
+        schedule_and_cancel(&fixture, group).await;
     }
     replica.stop().await;
     assert_eq!(scans(&mut connection).await, before);
+}
+
+async fn schedule_and_cancel(fixture: &Fixture, group: ConversationId) {
+    let message = into(group, 1, sealed("a"));
+    let message_id = message.message.id;
+    let send_at = SystemClock.now() + Duration::from_secs(3_600);
+    fixture.call::<Schedule>(&ScheduleRequest { message, send_at }).await.unwrap();
+    let request = ListScheduledRequest { caller: user(1), cursor: None, limit: 10 };
+    fixture.call::<ListScheduled>(&request).await.unwrap();
+    fixture.call::<CancelScheduled>(&CancelScheduledRequest { caller: user(1), message_id }).await.unwrap();
 }
 
 /// Sequential scans by table, once every other connection has reported what it did, which it does at its end.
@@ -71,7 +86,7 @@ async fn scans(connection: &mut AsyncPgConnection) -> Vec<String> {
     .unwrap();
     let query = "SELECT relname || ' ' || seq_scan AS seen FROM pg_stat_user_tables WHERE schemaname = 'messaging' \
                  AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions', 'privacy', \
-                                 'blocks') ORDER BY 1";
+                                 'blocks', 'scheduled') ORDER BY 1";
     sql_query(query).load::<Seen>(connection).await.unwrap().into_iter().map(|row| row.seen).collect()
 }
 
@@ -88,6 +103,9 @@ const MANY: &str = "
     INSERT INTO messaging.user_versions SELECT user_id, 1 FROM messaging.members;
     INSERT INTO messaging.privacy SELECT user_id, 1, 'contacts', 'contacts', true FROM messaging.members;
     INSERT INTO messaging.blocks SELECT user_id, gen_random_uuid() FROM messaging.members;
-    ANALYZE messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
+    INSERT INTO messaging.scheduled (sender_id, id, conversation_id, sender_device_id, message, send_at, due_at, created_at)
+    SELECT gen_random_uuid(), gen_random_uuid(), id, id, '{}', now() + interval '1 day', now() + interval '1 day', now()
+    FROM messaging.conversations;
+    ANALYZE messaging.scheduled, messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
         messaging.user_versions, messaging.privacy, messaging.blocks;
 ";

@@ -3,14 +3,17 @@
 use std::{rc::Rc, time::Duration};
 
 use actix_ws::{AggregatedMessage, AggregatedMessageStream};
-use entrenous_model::{ConversationId, EntryId, UserId};
+use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
     Act, CloseCode, NewMessage,
     entry::ConversationKind,
     frame::{self, ClientFrame, Rejected},
     live::Typing,
     rpc::{
-        store::{ActRequest, AppendMessage, ConversationRequest, GetConversation},
+        store::{
+            ActRequest, AppendMessage, ConversationRequest, GetConversation, Schedule, ScheduleRequest,
+            ScheduleResponse,
+        },
         tracker::CursorAdvance,
     },
 };
@@ -21,7 +24,7 @@ use super::{Connection, clock::Clock};
 use crate::{
     connection::{Mode, View, device_work::DeviceWork, handshake, outbox::Outgoing},
     presence::watching,
-    sends::ReplyTo,
+    sends::{ReplyTo, SendResult},
     typing,
     worker::Worker,
 };
@@ -93,12 +96,12 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
     match frame {
         // Boxed, like all that is rare: a connection's task is as large as the largest thing that it ever awaits.
         ClientFrame::Authenticate { token } => return Box::pin(renew(worker, connection, clock, id, &token)).await,
-        ClientFrame::ChatMessage { to, message } => {
+        ClientFrame::ChatMessage { to, message, send_at } => {
             let conversation = ConversationId::direct(connection.user_id, to);
-            return send(worker, connection, conversation, Some(to), *message);
+            return send(worker, connection, conversation, Some(to), *message, send_at);
         }
-        ClientFrame::GroupMessage { conversation_id, message } => {
-            return send(worker, connection, conversation_id, None, *message);
+        ClientFrame::GroupMessage { conversation_id, message, send_at } => {
+            return send(worker, connection, conversation_id, None, *message, send_at);
         }
         ClientFrame::Act { conversation_id, act } => return perform(worker, connection, id, conversation_id, *act),
         ClientFrame::DeliveryReceipt { conversation_id, seq } => {
@@ -183,11 +186,12 @@ async fn renew(
 }
 
 fn send(
-    worker: &Worker,
-    connection: &Connection,
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
     conversation_id: ConversationId,
     direct_with: Option<UserId>,
     message: NewMessage,
+    send_at: Option<Timestamp>,
 ) -> Result<(), CloseCode> {
     check_window(worker, connection)?;
     let id = message.id;
@@ -205,11 +209,36 @@ fn send(
         message,
         trace: None,
     };
+    match send_at {
+        Some(send_at) => {
+            let scheduling = schedule(Rc::clone(worker), Rc::clone(connection), message, send_at);
+            drop(actix_web::rt::spawn(scheduling));
+        }
+        None => submit(worker, connection, message),
+    }
+    Ok(())
+}
+
+fn submit(worker: &Worker, connection: &Connection, message: AppendMessage) {
+    let id = message.message.id;
     if let Err(failure) = worker.gateway.sends.submit(message, reply_to(worker, connection, Some(id))) {
         connection.forget_send(id);
         connection.send(failure.frame(Some(id)));
     }
-    Ok(())
+}
+
+/// Has a message kept until its time. One that is due is sent as any other, after what was sent meanwhile.
+async fn schedule(worker: Rc<Worker>, connection: Rc<Connection>, message: AppendMessage, send_at: Timestamp) {
+    let (id, conversation_id) = (message.message.id, message.conversation_id);
+    let request = ScheduleRequest { message, send_at };
+    let result = match worker.gateway.call::<Schedule>(&request).await {
+        Ok(ScheduleResponse::Due) => return submit(&worker, &connection, request.message),
+        Ok(ScheduleResponse::Sent { stored, .. }) => Ok(Some(stored)),
+        Ok(ScheduleResponse::Kept(_)) => Ok(None),
+        Err(failure) => Err(failure),
+    };
+    let origin = connection.origin;
+    worker.on_sent(&SendResult { origin, conversation_id, id: Some(id), is_counted: false, result });
 }
 
 /// Something done with a message. It comes after what this connection sent before it.

@@ -1,0 +1,158 @@
+//! Scheduled messages of a whole system: told to everybody's connections, and each sent once whatever is killed meanwhile.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use entrenous_client::{Reply, api, frame::Body};
+use entrenous_model::{Clock, ConversationId, EntryId, IdGenerator, SystemClock, Timestamp};
+use entrenous_protocol::{
+    rest::Page,
+    scheduled::{ScheduledMessage, ScheduledState},
+};
+use entrenous_system_tests::{Cluster, Person, Shape, System};
+use futures::{StreamExt, stream};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{group, live, next, next_entry, until, whole_log};
+
+const MESSAGES: u64 = 400;
+/// Between the first and the last time.
+const SPREAD: Duration = Duration::from_secs(8);
+/// How long the sending may take: late, because a busy machine is no failure.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How often everything that sends is killed.
+const KILLS: u64 = 5;
+
+async fn schedule(person: &Person, room: ConversationId, send_at: Timestamp) -> ScheduledMessage {
+    let id: EntryId = IdGenerator.next();
+    let request = person.api.request(Method::POST, &format!("conversations/{room}/messages"));
+    let message = json!({"id": id, "content": {"text": "later"}, "send_at": send_at});
+    api::json(request.json(&message)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_at_its_time_is_told_to_everybody() {
+    let cluster = Cluster::start().await.unwrap();
+    let _store = cluster.store(&[]).await.unwrap();
+    let (near, far) = tokio::join!(cluster.gateway(&[]), cluster.gateway(&[]));
+    let (near, far) = (near.unwrap(), far.unwrap());
+    let (alice, bob) =
+        (Person::new(&near.url(), "alice").await.unwrap(), Person::new(&far.url(), "bob").await.unwrap());
+    let room = group(&alice, &[&bob]).await;
+    let (mut at_alice, mut at_bob) = (live(&alice).await, live(&bob).await);
+    let message = schedule(&alice, room, SystemClock.now() + Duration::from_secs(2)).await;
+    assert_eq!(message.state, ScheduledState::Waiting);
+    let entry = next_entry(&mut at_bob).await;
+    assert_eq!((entry.id, entry.seq), (message.id, 2));
+    let (mut has_entry, mut is_told) = (false, false);
+    while !(has_entry && is_told) {
+        next(&mut at_alice, |body| match body {
+            Body::Entry(entry) if entry.id == message.id => {
+                has_entry = true;
+                Some(())
+            }
+            Body::Notification(note) if note.event == "scheduled_sent" => {
+                assert!(note.payload.get().contains(&message.id.to_string()), "{}", note.payload);
+                is_told = true;
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+    }
+    let unread = bob.api.unread(room).await.unwrap();
+    assert_eq!(unread.seqs, [2]);
+
+    // By WebSocket: kept, or, where its time has passed, sent at once.
+    let send = async |send_at: Timestamp| {
+        let id: EntryId = IdGenerator.next();
+        let payload = json!({"content": {"text": "later"}, "send_at": send_at});
+        let frame = json!({"type": "group_message", "id": id, "payload": payload, "meta": {"target_id": room}});
+        let pending = at_alice.handle().request(id, frame.to_string()).await.unwrap();
+        (id, pending.wait().await.unwrap())
+    };
+    let (id, reply) = send(SystemClock.now() + Duration::from_secs(3_600)).await;
+    assert!(matches!(reply, Reply::Ack(None)), "{reply:?}");
+    let waiting: Page<ScheduledMessage> = api::json(alice.api.request(Method::GET, "scheduled")).await.unwrap();
+    assert_eq!(waiting.items.iter().map(|message| message.id).collect::<Vec<_>>(), [id]);
+    let (_, reply) = send(SystemClock.now()).await;
+    assert!(matches!(reply, Reply::Ack(Some(stored)) if stored.seq == 3), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_is_sent_once_whatever_is_killed() {
+    let shape = Shape::split().with("SCHEDULED_MESSAGES_MAX", MESSAGES);
+    let system = System::start(&shape).await.unwrap();
+    let names: Vec<String> = system.processes().unwrap().into_keys().collect();
+    let stores: Vec<&String> = names.iter().filter(|name| name.contains("message-store")).collect();
+    assert_eq!(stores.len(), 2, "{names:?}");
+    let alice = Person::new(system.gateway(), "alice").await.unwrap();
+    let rooms = [group(&alice, &[]).await, group(&alice, &[]).await];
+    // After all of them are there, however slow the machine is.
+    let begin = SystemClock.now() + Duration::from_secs(30);
+    let step = SPREAD / u32::try_from(MESSAGES).unwrap();
+    let scheduling = (0..MESSAGES).map(|number| {
+        let room = rooms[usize::try_from(number % 2).unwrap()];
+        let send_at = begin + step * u32::try_from(number).unwrap();
+        let alice = &alice;
+        async move { (schedule(alice, room, send_at).await.id, send_at) }
+    });
+    let times: BTreeMap<EntryId, Timestamp> = stream::iter(scheduling).buffer_unordered(8).collect().await;
+    assert!(SystemClock.now() < begin, "this machine is too slow for the test");
+
+    for kill in 1..=KILLS {
+        let wanted = usize::try_from(MESSAGES * kill / (KILLS + 1)).unwrap();
+        until_sent(&alice, &rooms, wanted).await;
+        if kill == KILLS {
+            assert!(system.kill_database());
+        }
+        for store in &stores {
+            assert!(system.kill(store).unwrap(), "{store} was not there");
+        }
+        system.wait_whole(&names).await.unwrap();
+    }
+    until_sent(&alice, &rooms, times.len()).await;
+    let mut entries = Vec::new();
+    for room in rooms {
+        entries.extend(whole_log(&alice.api, room).await.into_iter().skip(1));
+    }
+    let distinct: BTreeSet<EntryId> = entries.iter().map(|entry| entry.id).collect();
+    assert_eq!((entries.len(), distinct.len()), (times.len(), times.len()), "each once");
+    for entry in &entries {
+        assert!(entry.sent_at >= times[&entry.id], "{} was too early", entry.id);
+    }
+    until("nothing waits", async || {
+        let list: serde_json::Value = api::json(alice.api.request(Method::GET, "scheduled")).await.ok()?;
+        list["items"].as_array()?.is_empty().then(|| "nothing waits".to_owned())
+    })
+    .await;
+    system.stop().await;
+}
+
+/// Waits until the rooms have so many messages.
+async fn until_sent(person: &Person, rooms: &[ConversationId], wanted: usize) {
+    let mut last = None;
+    let sent = async {
+        loop {
+            last = sent_so_far(person, rooms).await.or(last);
+            if last.is_some_and(|sent| sent >= wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let is_sent = tokio::time::timeout(LIMIT, sent).await.is_ok();
+    assert!(is_sent, "{wanted} were not sent; last: {last:?}");
+}
+
+/// How many of these rooms' messages there are; none while the system does not answer.
+async fn sent_so_far(person: &Person, rooms: &[ConversationId]) -> Option<usize> {
+    let mut count = 0;
+    for room in rooms {
+        count += usize::try_from(person.api.conversation(*room).await.ok()?.last_seq).ok()? - 1;
+    }
+    Some(count)
+}
