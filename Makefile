@@ -6,10 +6,10 @@ export PORT ?= 8080
 CARGO_TARGET_DIR ?= target
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos check format generate docs bench microbench clean
+.PHONY: help setup run test chaos fuzz-api check format generate docs bench microbench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Find or install what is needed: PostgreSQL, nats-server, build tools
 	@scripts/setup --tests
@@ -24,6 +24,9 @@ test: setup ## Run all tests, on a real PostgreSQL and nats-server that they sta
 chaos: setup ## Harm a whole system while clients talk, and check every promise (ARGS="--seed 7 --seconds 300")
 	cargo build --locked --workspace --bins
 	@exec "$(CARGO_TARGET_DIR)/debug/entrenous-chaos" $(ARGS)
+
+fuzz-api: setup ## Call a private system with what its OpenAPI document allows, and with what not (ARGS="--include-tag messages")
+	@exec scripts/fuzz-api $(ARGS)
 
 check: setup ## Format, lints, documentation, migrations, generated files
 	@scripts/check
