@@ -104,6 +104,8 @@ ids! {
     EntryId;
     /// One WebSocket connection.
     ConnectionId;
+    /// A link that lets people into a conversation.
+    InviteId;
     /// An object in the media store.
     MediaId;
 }

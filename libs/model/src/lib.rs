@@ -6,5 +6,7 @@
 mod id;
 mod time;
 
-pub use id::{ConnectionId, ConversationId, DeviceId, EntryId, IdGenerator, LoginId, MediaId, ParseIdError, UserId};
+pub use id::{
+    ConnectionId, ConversationId, DeviceId, EntryId, IdGenerator, InviteId, LoginId, MediaId, ParseIdError, UserId,
+};
 pub use time::{Clock, SystemClock, Timestamp};

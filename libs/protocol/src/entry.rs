@@ -6,6 +6,8 @@ use entrenous_model::{ConversationId, DeviceId, EntryId, MediaId, Timestamp, Use
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::rest::ConversationPatch;
+
 /// What a conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -167,6 +169,20 @@ pub struct MemberContent {
     pub members: Vec<UserId>,
 }
 
+/// `content` of a `settings` entry: what changed, and only that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SettingsContent {
+    /// Who did it.
+    pub by: UserId,
+    /// The new values.
+    #[serde(flatten)]
+    pub changed: ConversationPatch,
+    /// The conversation was deleted; this is its last entry.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+}
+
 /// An entry of the log; for `message` entries the message resource.
 #[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -230,6 +246,17 @@ impl Entry {
                 client_id: self.sender_device_id,
             },
         })
+    }
+
+    /// Whether it is the last one of a conversation that was deleted.
+    pub fn is_end(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Content {
+            #[serde(default)]
+            deleted: bool,
+        }
+        let content = self.content.as_ref().filter(|_| self.kind == EntryKind::Settings);
+        content.and_then(|content| serde_json::from_str(content.get()).ok()).is_some_and(|Content { deleted }| deleted)
     }
 
     const fn frame_type(&self, kind: ConversationKind) -> &'static str {

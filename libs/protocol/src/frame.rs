@@ -2,7 +2,7 @@
 
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
-use serde_json::{json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 use std::collections::HashMap;
 
 use crate::{
@@ -28,6 +28,10 @@ pub enum ClientFrame {
     GroupMessage { conversation_id: ConversationId, message: Box<NewMessage>, send_at: Option<Timestamp> },
     /// Something done with a message that exists.
     Act { conversation_id: ConversationId, act: Box<Act> },
+    /// Comes into a public conversation.
+    JoinConversation { conversation_id: ConversationId },
+    /// Leaves a conversation.
+    LeaveConversation { conversation_id: ConversationId },
     /// Everything up to `seq` is on this device.
     DeliveryReceipt { conversation_id: ConversationId, seq: u64 },
     /// Everything up to `seq` was read.
@@ -172,6 +176,8 @@ fn parse_payload(envelope: &Envelope<'_>, id: Option<EntryId>, limits: &Limits) 
             let (message, send_at) = message(envelope, id, limits)?;
             ClientFrame::GroupMessage { conversation_id, message, send_at }
         }
+        "join_conversation" => ClientFrame::JoinConversation { conversation_id: conversation(envelope)? },
+        "leave_conversation" => ClientFrame::LeaveConversation { conversation_id: conversation(envelope)? },
         "delivery_receipt" => {
             let Position { conversation_id, seq } = payload(envelope)?;
             ClientFrame::DeliveryReceipt { conversation_id, seq }
@@ -235,6 +241,14 @@ fn parse_act(
         _ => return Err(Failure::new(Code::UnknownType, "this server does not know the frame's type")),
     };
     Ok(ClientFrame::Act { conversation_id, act: Box::new(act) })
+}
+
+fn conversation(envelope: &Envelope<'_>) -> Result<ConversationId, Failure> {
+    #[derive(Deserialize)]
+    struct Conversation {
+        conversation_id: ConversationId,
+    }
+    Ok(payload::<Conversation>(envelope)?.conversation_id)
 }
 
 fn payload<'a, T: Deserialize<'a>>(envelope: &Envelope<'a>) -> Result<T, Failure> {
@@ -441,6 +455,12 @@ pub fn reactions_changed(conversation_id: ConversationId, message_id: EntryId, r
 /// `notification` `scheduled_sent`, `schedule_stale` or `schedule_failed`.
 pub fn scheduled(message_id: EntryId, event: ScheduledEvent) -> String {
     print("notification", None, &json!({"event": event, "message_id": message_id}))
+}
+
+/// `notification` `settings_changed`: the user's own of a conversation.
+pub fn settings_changed(conversation_id: ConversationId, settings: &Map<String, Value>) -> String {
+    let payload = json!({"event": "settings_changed", "conversation_id": conversation_id, "settings": settings});
+    print("notification", None, &payload)
 }
 
 /// `notification` `device_messages_expired`.

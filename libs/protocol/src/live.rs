@@ -18,6 +18,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, EntryId, LoginId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -32,6 +33,8 @@ pub const LIVE_SHARDS: u16 = 1_024;
 const VERSION: u8 = 1;
 /// Flag: a `member` entry, so that a gateway looks into it.
 pub const FLAG_MEMBER: u16 = 1;
+/// Flag: the last entry of a conversation that was deleted. After it nobody is a member.
+pub const FLAG_END: u16 = 2;
 
 /// What follows the preamble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +137,13 @@ pub enum UserNotice {
         message_id: EntryId,
         /// What became of it.
         event: ScheduledEvent,
+    },
+    /// The user's own settings of a conversation are these now.
+    SettingsChanged {
+        /// Which.
+        conversation_id: ConversationId,
+        /// All of them.
+        settings: Map<String, Value>,
     },
     /// What the user allows others has changed, blocks included, and the message store has taken it over: who may see whom
     /// is asked anew.

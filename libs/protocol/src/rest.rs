@@ -1,7 +1,9 @@
 //! REST bodies. Field names are the wire's; docs/protocol.md explains them.
 #![expect(missing_docs, reason = "the names are the wire's and docs/protocol.md explains them")]
 
-use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
+use std::fmt;
+
+use entrenous_model::{ConversationId, DeviceId, EntryId, InviteId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
@@ -201,6 +203,70 @@ pub struct CreateConversation {
     /// Of a channel: who may post, `moderators` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posting: Option<Posting>,
+    /// Everybody may join, and find it where it is a channel.
+    #[serde(default)]
+    pub is_public: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_mode_seconds: Option<u64>,
+    /// The deployment's limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_members: Option<u32>,
+}
+
+impl CreateConversation {
+    /// One of this kind, of the caller alone, with nothing else said.
+    pub fn of(kind: ConversationKind) -> Self {
+        Self {
+            kind,
+            encryption: Encryption::default(),
+            title: None,
+            description: None,
+            metadata: None,
+            members: Vec::new(),
+            history_visible: false,
+            posting: None,
+            is_public: false,
+            retention_seconds: None,
+            slow_mode_seconds: None,
+            max_members: None,
+        }
+    }
+}
+
+/// `PATCH /conversations/{id}`. A field that is absent stays; `null` clears what may be `null`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ConversationPatch {
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub title: Option<Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub description: Option<Option<String>>,
+    /// `null`: empty.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Option<Map<String, Value>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
+    pub retention_seconds: Option<Option<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
+    pub slow_mode_seconds: Option<Option<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(nullable = false)]
+    pub posting: Option<Posting>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(nullable = false)]
+    pub history_visible: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(nullable = false)]
+    pub max_members: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(nullable = false)]
+    pub is_public: Option<bool>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -359,6 +425,10 @@ pub struct Member {
     pub role: Role,
     pub joined_at: Timestamp,
     pub joined_seq: u64,
+    /// One's own, in the answer to a change of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub settings: Option<Map<String, Value>>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
@@ -368,13 +438,68 @@ pub struct AddMember {
     pub role: Option<Role>,
 }
 
-/// `PATCH …/members/{user_id}`: the role of another, or one's own settings.
-#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+/// `PATCH …/members/{user_id}`: a role, or one's own settings. Of these a key that is absent stays, and `null` removes it.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberPatch {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub settings: Option<Map<String, Value>>,
+}
+
+/// Somebody who may not come (back).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ban {
+    pub user_id: UserId,
+    pub banned_by: UserId,
+    pub banned_at: Timestamp,
+}
+
+/// A link that lets people in.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NewInvite {
+    /// For ever, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How many people it lets in; any number, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_uses: Option<u32>,
+}
+
+/// An invite. Its token is told once, to who made it: it is a secret, and printed nowhere.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Invite {
+    pub id: InviteId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    pub expires_at: Option<Timestamp>,
+    pub max_uses: Option<u32>,
+    pub uses: u32,
+    pub created_by: UserId,
+    pub created_at: Timestamp,
+}
+
+impl fmt::Debug for Invite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invite").field("id", &self.id).field("uses", &self.uses).finish_non_exhaustive()
+    }
+}
+
+/// A channel that everybody may join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PublicChannel {
+    pub id: ConversationId,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub member_count: u32,
+    pub created_at: Timestamp,
+    pub is_member: bool,
 }
 
 /// RFC 9457 body, for the documentation; [`crate::Failure::problem`] makes it.

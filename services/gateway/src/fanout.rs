@@ -19,7 +19,7 @@ use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
     entry::{ConversationKind, EntryKind, MemberContent},
     frame,
-    live::{FLAG_MEMBER, LiveMessage, TypingBroadcast},
+    live::{FLAG_END, FLAG_MEMBER, LiveMessage, TypingBroadcast},
     rpc::store::{Head, LogEntry, Memberships, RangeRead, Stored},
 };
 use serde::Deserialize;
@@ -74,6 +74,8 @@ struct Forward<'a> {
     id: Option<EntryId>,
     sent_at: Option<Timestamp>,
     member: Option<&'a MemberContent>,
+    /// The conversation was deleted with it.
+    is_end: bool,
 }
 
 /// The worker's conversations and connections.
@@ -189,7 +191,8 @@ impl Fanout {
             Some(head) => (Some(head.id), chrono::DateTime::from_timestamp_millis(head.meta.timestamp)),
             None => (None, None),
         };
-        let forward = Forward { seq, text, id, sent_at: sent_at.map(Timestamp::from), member: member.as_ref() };
+        let is_end = message.preamble.flags & FLAG_END != 0;
+        let forward = Forward { seq, text, id, sent_at: sent_at.map(Timestamp::from), member: member.as_ref(), is_end };
         self.forward(conversation, &forward);
     }
 
@@ -280,7 +283,9 @@ impl Fanout {
             .ok()
             .and_then(|head| chrono::DateTime::from_timestamp_millis(head.meta.timestamp))
             .map(Timestamp::from);
-        let forward = Forward { seq: entry.seq, text, id: Some(entry.id), sent_at, member: member.as_ref() };
+        let (seq, id) = (entry.seq, Some(entry.id));
+        // Of a conversation that was deleted nothing is read, its end neither.
+        let forward = Forward { seq, text, id, sent_at, member: member.as_ref(), is_end: false };
         self.forward(conversation, &forward);
     }
 
@@ -339,11 +344,25 @@ impl Fanout {
         is_behind
     }
 
-    /// A conversation is no more: nothing of it is missing.
+    /// A conversation is no more, and its end was missed: nothing of it is missing any more.
     pub(crate) fn on_gone(&mut self, conversation: ConversationId) {
         if let Some(feed) = self.feeds.get_mut(&conversation) {
             (feed.forwarded, feed.leaves) = (feed.heard.seq, feed.heard.leaves);
             feed.is_repairing = false;
+            let seq = feed.forwarded;
+            self.end(conversation, seq);
+        }
+    }
+
+    /// Nobody is a member any more: all who have the conversation live are told so. (Who replays it finds out by that; who
+    /// has it paused, with the next `sync`.)
+    fn end(&mut self, conversation: ConversationId, seq: u64) {
+        let Some(feed) = self.feeds.get(&conversation) else { return };
+        let connections: Vec<_> = feed.live.iter().map(|live| Rc::clone(&live.connection)).collect();
+        let text = ByteString::from(frame::conversation_left(conversation, seq));
+        for connection in connections {
+            connection.send(text.clone());
+            self.drop_view(&connection, conversation);
         }
     }
 
@@ -396,6 +415,9 @@ impl Fanout {
             && !member.change.leaves_a_member()
         {
             self.leave(member.user_id, conversation);
+        }
+        if forward.is_end {
+            self.end(conversation, forward.seq);
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::LazyLock,
 };
 
-use entrenous_protocol::{Code, rest::Problem};
+use entrenous_protocol::{Code, act::DeleteScope, rest::Problem};
 use serde_json::{Value, json};
 use utoipa::{
     IntoResponses, Modify, OpenApi,
@@ -18,8 +18,8 @@ use utoipa::{
 };
 
 use crate::routes::{
-    auth, blocks, conversations, devices, follows, log, members, messages, operations, pins, reactions, receipts,
-    reference, scheduled, statuses, undelivered, unread, users,
+    auth, bans, blocks, conversations, devices, follows, invites, joins, log, members, messages, operations, pins,
+    reactions, receipts, reference, scheduled, statuses, undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -62,9 +62,21 @@ pub fn text() -> &'static str {
         conversations::create,
         conversations::list,
         conversations::get,
+        conversations::update,
+        conversations::delete,
+        joins::list,
+        joins::join,
         members::list,
         members::add,
+        members::update,
         members::remove,
+        bans::list,
+        bans::add,
+        bans::remove,
+        invites::list,
+        invites::create,
+        invites::revoke,
+        invites::join,
         messages::send,
         messages::history,
         messages::get,
@@ -93,7 +105,7 @@ pub fn text() -> &'static str {
         operations::readyz,
         operations::livez,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, DeleteScope)),
     tags(
         (name = "auth", description = "Accounts and logins"),
         (name = "users", description = "Profiles, and whom one follows or has blocked"),

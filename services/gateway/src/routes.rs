@@ -1,10 +1,13 @@
 //! The REST calls of docs/protocol.md: parse, call, map. One file a resource.
 
 pub(crate) mod auth;
+pub(crate) mod bans;
 pub(crate) mod blocks;
 pub(crate) mod conversations;
 pub(crate) mod devices;
 pub(crate) mod follows;
+pub(crate) mod invites;
+pub(crate) mod joins;
 pub(crate) mod log;
 pub(crate) mod members;
 pub(crate) mod messages;
@@ -46,6 +49,9 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     devices::configure(config);
     conversations::configure(config);
     members::configure(config);
+    bans::configure(config);
+    invites::configure(config);
+    joins::configure(config);
     messages::configure(config);
     reactions::configure(config);
     pins::configure(config);

@@ -6,7 +6,7 @@
 //!
 //! A conversation that the store found locked (`busy`) leaves its partition for a lane of its own, with its later
 //! messages behind it, so that it holds up nobody else. So does a conversation with an act (an edit, a reaction, …): it
-//! comes after what was sent before it, and takes a transaction of its own.
+//! comes after what was sent before it, and takes a transaction of its own; and so do coming and leaving.
 
 mod lanes;
 mod partition;
@@ -21,12 +21,12 @@ use std::{
 };
 
 use entrenous_bus::Bus;
-use entrenous_model::{ConversationId, EntryId};
+use entrenous_model::{ConversationId, EntryId, UserId};
 use entrenous_protocol::{
     Failure,
     entry::MessageType,
     live::stable_hash,
-    rpc::store::{ActRequest, AppendMessage, Stored},
+    rpc::store::{ActRequest, AppendMessage, FrameOrigin, Stored},
 };
 use entrenous_runtime::{Shutdown, Tasks, trace};
 use tokio::{
@@ -73,11 +73,25 @@ pub struct SendResult {
     pub result: Result<Option<Stored>, Failure>,
 }
 
+/// Somebody comes into a public conversation, or leaves one.
+#[derive(Debug, Clone, Copy)]
+pub struct MembershipChange {
+    /// Which.
+    pub conversation_id: ConversationId,
+    /// Who.
+    pub user_id: UserId,
+    /// Comes; else leaves.
+    pub is_join: bool,
+    /// The frame that asked for it.
+    pub frame: FrameOrigin,
+}
+
 /// What the store is asked for.
 #[derive(Debug)]
 enum Item {
     Message(Box<AppendMessage>),
     Act(Box<ActRequest>),
+    Membership(MembershipChange),
 }
 
 impl Item {
@@ -85,6 +99,7 @@ impl Item {
         match self {
             Self::Message(message) => message.conversation_id,
             Self::Act(act) => act.conversation_id,
+            Self::Membership(change) => change.conversation_id,
         }
     }
 
@@ -92,6 +107,7 @@ impl Item {
         match self {
             Self::Message(message) => message.origin,
             Self::Act(act) => act.origin,
+            Self::Membership(change) => change.frame.origin,
         }
     }
 
@@ -104,6 +120,7 @@ impl Item {
         let bytes = match self {
             Self::Message(message) => message.message.content.get().len() + message.message.metadata.get().len(),
             Self::Act(act) => act.act.bytes(),
+            Self::Membership(_) => 0,
         };
         bytes + OVERHEAD_BYTES
     }
@@ -176,6 +193,14 @@ impl Sends {
     /// As [`Self::submit`].
     pub fn submit_act(&self, act: ActRequest, reply: ReplyTo) -> Result<(), Failure> {
         self.enqueue(Item::Act(Box::new(act)), reply)
+    }
+
+    /// The same for who comes or leaves.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_membership(&self, change: MembershipChange, reply: ReplyTo) -> Result<(), Failure> {
+        self.enqueue(Item::Membership(change), reply)
     }
 
     fn enqueue(&self, mut item: Item, reply: ReplyTo) -> Result<(), Failure> {

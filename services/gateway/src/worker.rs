@@ -13,7 +13,7 @@ use entrenous_model::{ConversationId, LoginId, UserId};
 use entrenous_protocol::{
     CloseCode, frame,
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
-    live::{ChannelMembership, FLAG_MEMBER, LiveKind, LiveMessage, TypingBroadcast, UserNotice},
+    live::{ChannelMembership, FLAG_END, FLAG_MEMBER, LiveKind, LiveMessage, TypingBroadcast, UserNotice},
     rpc::{
         Method,
         store::{self, Attaching, CHECKS_MAX, HEADS_MAX, Head, Memberships, Range, ReadRangesRequest},
@@ -170,14 +170,18 @@ impl Worker {
 
     fn on_entry(&self, message: &LiveMessage) {
         let conversation = ConversationId::from(message.preamble.subject);
-        let is_followed = |_: &&str| self.fanout.borrow().forwarded(conversation).is_some();
-        let span = message.trace.as_deref().filter(is_followed).map(|parent| {
+        let is_followed = || self.fanout.borrow().forwarded(conversation).is_some();
+        let span = message.trace.as_deref().filter(|_| is_followed()).map(|parent| {
             let span = tracing::trace_span!(target: trace::TARGET, "fan_out", seq = message.preamble.seq);
             trace::follow(&span, parent);
             span
         });
         let _entered = span.as_ref().map(tracing::Span::enter);
+        let is_end = message.preamble.flags & FLAG_END != 0 && is_followed();
         self.fanout.borrow_mut().on_live_entry(message);
+        if is_end && !self.watching.is_empty() {
+            self.watching.judge_all_again();
+        }
         if message.preamble.flags & FLAG_MEMBER != 0 && !self.watching.is_empty() {
             // Who shares a conversation may see each other.
             if let Some(member) = std::str::from_utf8(&message.body).ok().and_then(fanout::member_of) {
@@ -233,6 +237,9 @@ impl Worker {
                 self.tell(user, frame::message_hidden(conversation_id, message_id));
             }
             UserNotice::Scheduled { message_id, event } => self.tell(user, frame::scheduled(message_id, event)),
+            UserNotice::SettingsChanged { conversation_id, settings } => {
+                self.tell(user, frame::settings_changed(conversation_id, &settings));
+            }
             UserNotice::PrivacyChanged {} => {
                 self.gateway.typing_hidden.forget();
                 self.watching.judge_again(user);
@@ -358,6 +365,7 @@ impl Worker {
             };
             if !read.is_readable {
                 fanout.on_gone(conversation);
+                self.watching.judge_all_again();
                 continue;
             }
             // The head that was heard of is not there yet, where nothing came although everything fitted.

@@ -21,10 +21,10 @@ use entrenous_bus::{Bus, BusError};
 use entrenous_db::Database;
 use entrenous_model::{Clock, ConversationId, EntryId, UserId};
 use entrenous_protocol::{
-    Entry, RawValue,
+    Entry, EntryKind, RawValue,
     entry::MessageType,
     event::EntryAppended,
-    live::{ChannelMembership, FLAG_MEMBER, UserNotice},
+    live::{ChannelMembership, FLAG_END, FLAG_MEMBER, UserNotice},
 };
 use entrenous_runtime::{Shutdown, Tasks};
 use tokio::sync::mpsc;
@@ -113,13 +113,17 @@ impl Publication {
 
     /// Adds an entry that was appended; those of a conversation in the order of their seqs.
     pub(crate) fn entry(&mut self, setting: &Setting, entry: &Entry, origin: u64, countable_no: u64, leaves: u64) {
-        let is_member = entry.kind == entrenous_protocol::EntryKind::Member;
+        let flags = match entry.kind {
+            EntryKind::Member => FLAG_MEMBER,
+            EntryKind::Settings if entry.is_end() => FLAG_END,
+            _ => 0,
+        };
         self.frames.push(LiveFrame {
             conversation_id: entry.conversation_id,
             seq: entry.seq,
             leaves,
             origin,
-            flags: if is_member { FLAG_MEMBER } else { 0 },
+            flags,
             frame: setting.frame(entry),
             trace: None,
         });

@@ -3,17 +3,22 @@
 mod acts;
 pub(crate) mod append;
 mod attach;
+mod change;
 mod channels;
 mod conversations;
 mod create;
 mod directs;
 mod history;
+mod invites;
+mod joins;
 mod members;
 mod people;
 mod privacy;
 mod ranges;
 mod reads;
+mod roles;
 mod scheduled;
+mod settings;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -144,6 +149,18 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         ListMembers => conversations::members,
         AddMember => members::add,
         RemoveMember => members::remove,
+        UpdateConversation => settings::update,
+        DeleteConversation => settings::delete,
+        SetOwnSettings => settings::set_own,
+        SetRole => roles::set,
+        BanMember => roles::ban,
+        UnbanMember => roles::unban,
+        ListBans => roles::list_bans,
+        CreateInvite => invites::create,
+        ListInvites => invites::list,
+        RevokeInvite => invites::revoke,
+        Join => joins::join,
+        ListChannels => joins::list_channels,
         History => history::list,
         GetMessage => history::get,
         ListPins => history::pins,

@@ -5,18 +5,23 @@
 
 pub(crate) mod acts;
 pub mod append;
+pub(crate) mod audit;
+pub(crate) mod bans;
 pub(crate) mod changes;
+pub(crate) mod channels;
 pub(crate) mod conversations;
 pub(crate) mod devices;
 pub(crate) mod directs;
 pub(crate) mod entries;
 pub(crate) mod feed;
 pub(crate) mod feed_entries;
+pub(crate) mod invites;
 pub(crate) mod leaves;
 pub(crate) mod memberships;
 pub(crate) mod pending_device_messages;
 pub(crate) mod privacy;
 pub(crate) mod scheduled;
+pub(crate) mod settings;
 pub(crate) mod unread;
 
 use entrenous_db::statement;

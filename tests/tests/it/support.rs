@@ -31,14 +31,10 @@ pub(crate) fn sealed(bytes: &[u8]) -> OutgoingMessage {
 /// A conversation to create.
 pub(crate) fn conversation(kind: ConversationKind, members: &[&Person]) -> CreateConversation {
     CreateConversation {
-        kind,
         encryption: Encryption::None,
         title: (kind != ConversationKind::Direct).then(|| "test".to_owned()),
-        description: None,
-        metadata: None,
         members: members.iter().map(|person| person.user_id).collect(),
-        history_visible: false,
-        posting: None,
+        ..CreateConversation::of(kind)
     }
 }
 

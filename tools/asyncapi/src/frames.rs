@@ -14,6 +14,7 @@ use entrenous_protocol::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// A token: first frame, or a renewal.
 #[derive(Deserialize, JsonSchema)]
@@ -65,6 +66,12 @@ pub struct StatusUpdate {
     pub status: PresenceStatus,
     pub text: Option<String>,
     pub last_seen_at: Option<Timestamp>,
+}
+
+/// Which conversation.
+#[derive(Deserialize, JsonSchema)]
+pub struct Conversation {
+    pub conversation_id: ConversationId,
 }
 
 /// Which conversations.
@@ -133,7 +140,7 @@ pub struct Heartbeat {
 pub enum Notification {
     /// The user is a member from `seq` on.
     ConversationJoined { conversation_id: ConversationId, seq: u64 },
-    /// The user was a member up to `seq`.
+    /// The user was a member up to `seq`, or the conversation ended there.
     ConversationLeft { conversation_id: ConversationId, seq: u64 },
     /// Somebody joined or left a channel whose head is `seq`; told to those who look after its members.
     MemberChanged {
@@ -152,6 +159,8 @@ pub enum Notification {
     ScheduleStale { message_id: EntryId },
     /// It could not be sent.
     ScheduleFailed { message_id: EntryId },
+    /// The user's own settings of a conversation are these now; told once to each device that is there.
+    SettingsChanged { conversation_id: ConversationId, settings: Map<String, Value> },
     /// Device messages up to here expired before this device acknowledged them. Told at each `sync` until it acknowledges
     /// `up_to`.
     DeviceMessagesExpired { up_to: u64 },
@@ -221,6 +230,12 @@ pub const FROM_CLIENTS: &[Frame] = &[
     frame("remove_reaction", "Takes a reaction back.", schema::<ReactionPayload>),
     frame("pin_message", "Pins a message.", schema::<PinPayload>),
     frame("unpin_message", "Takes a pin away.", schema::<PinPayload>),
+    frame(
+        "join_conversation",
+        "Joins a public group or channel; the `ack` names the entry, in groups. The entry's id is the frame's.",
+        schema::<Conversation>,
+    ),
+    frame("leave_conversation", "Leaves a group or channel, likewise.", schema::<Conversation>),
     frame("delivery_receipt", "Everything up to `seq` is on this device.", schema::<Position>),
     frame("read_receipt", "Everything up to `seq` was read.", schema::<Position>),
     frame("typing_indicator", "The user is typing, or no longer; ends after 6 s by itself.", schema::<TypingIndicator>),

@@ -22,7 +22,7 @@ use entrenous_protocol::{
     status::UserStatus,
 };
 use jsonschema::Validator;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const PATH: &str = "../../docs/asyncapi.json";
 const META_SCHEMA: &str = include_str!("data/asyncapi-3.0.0.json");
@@ -203,6 +203,10 @@ fn member_content() -> MemberContent {
     MemberContent { user_id, change: MemberChange::Added, role: Some(Role::Member), by, members: Vec::new() }
 }
 
+fn own_settings() -> Map<String, Value> {
+    serde_json::from_value(json!({"muted_until": "2026-11-21T00:00:00Z", "pinned": true})).unwrap()
+}
+
 fn server_frames() -> Vec<String> {
     let now = SystemClock.now();
     let synced = SyncedConversation {
@@ -248,6 +252,7 @@ fn server_frames() -> Vec<String> {
         frame::scheduled(IdGenerator.next(), ScheduledEvent::Sent),
         frame::scheduled(IdGenerator.next(), ScheduledEvent::Stale),
         frame::scheduled(IdGenerator.next(), ScheduledEvent::Failed),
+        frame::settings_changed(IdGenerator.next(), &own_settings()),
         frame::sync_complete(id, &[synced], SyncedQueue { last_seq: 7, has_more: true }),
         frame::sync_complete(None, &[], SyncedQueue::default()),
         frame::device_message(&device_message()),
@@ -295,6 +300,8 @@ fn what_travels_over_nats_is_described() {
     let refusal = Reply::<()>::Err(Failure::invalid("ids", "too many"));
     assert_valid(&payload_of("rpc.identity.users.answer", true), &json!(refusal));
     let notice = UserNotice::LoginsEnded { login_ids: vec![IdGenerator.next()] };
+    assert_valid(&payload_of("live.user_notice", true), &json!(notice));
+    let notice = UserNotice::SettingsChanged { conversation_id: IdGenerator.next(), settings: own_settings() };
     assert_valid(&payload_of("live.user_notice", true), &json!(notice));
     let membership = ChannelMembership { content: member_content(), moderators: vec![IdGenerator.next()] };
     assert_valid(&payload_of("live.membership", true), &json!(membership));

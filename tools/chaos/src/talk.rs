@@ -140,14 +140,10 @@ async fn begin_room(world: &World, kind: ConversationKind, members: &[usize]) ->
 
 fn new_conversation(kind: ConversationKind, members: &[UserId]) -> CreateConversation {
     CreateConversation {
-        kind,
         encryption: Encryption::None,
         title: (kind != ConversationKind::Direct).then(|| "chaos".to_owned()),
-        description: None,
-        metadata: None,
         members: members.to_vec(),
-        history_visible: false,
-        posting: None,
+        ..CreateConversation::of(kind)
     }
 }
 

@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use entrenous_client::{Socket, Target as To};
 use entrenous_model::{ConversationId, EntryId};
-use entrenous_protocol::{
-    entry::{ConversationKind, Encryption},
-    rest::CreateConversation,
-};
+use entrenous_protocol::{entry::ConversationKind, rest::CreateConversation};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
@@ -95,14 +92,9 @@ async fn begin(people: &[Person]) -> anyhow::Result<ConversationId> {
     let Some((owner, others)) = people.split_last() else { anyhow::bail!("nobody") };
     let (first, later) = others.split_at(others.len().min(FIRST_MEMBERS));
     let channel = CreateConversation {
-        kind: ConversationKind::Channel,
-        encryption: Encryption::E2ee,
         title: Some("load".to_owned()),
-        description: None,
-        metadata: None,
         members: first.iter().map(|person| person.user_id).collect(),
-        history_visible: false,
-        posting: None,
+        ..CreateConversation::of(ConversationKind::Channel)
     };
     let api = owner.api()?;
     let channel = api.create_conversation(&channel).await?.id;

@@ -8,10 +8,7 @@ use std::{
 
 use entrenous_client::Target as To;
 use entrenous_model::{ConversationId, EntryId, UserId};
-use entrenous_protocol::{
-    entry::{ConversationKind, Encryption},
-    rest::CreateConversation,
-};
+use entrenous_protocol::{entry::ConversationKind, rest::CreateConversation};
 use serde::Serialize;
 
 use crate::{
@@ -119,16 +116,7 @@ pub(crate) async fn begin(people: &[Person]) -> anyhow::Result<ConversationId> {
 
 /// A group of the caller and others.
 pub(crate) fn of(members: Vec<UserId>) -> CreateConversation {
-    CreateConversation {
-        kind: ConversationKind::Group,
-        encryption: Encryption::E2ee,
-        title: Some("load".to_owned()),
-        description: None,
-        metadata: None,
-        members,
-        history_visible: false,
-        posting: None,
-    }
+    CreateConversation { title: Some("load".to_owned()), members, ..CreateConversation::of(ConversationKind::Group) }
 }
 
 #[cfg(test)]

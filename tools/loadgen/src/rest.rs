@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use entrenous_client::{Api, ApiError, OutgoingMessage};
 use entrenous_model::{ConversationId, IdGenerator, UserId};
-use entrenous_protocol::{
-    entry::{ConversationKind, Encryption},
-    rest::CreateConversation,
-};
+use entrenous_protocol::{entry::ConversationKind, rest::CreateConversation};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
@@ -90,16 +87,7 @@ fn start(course: &mut Course, measure: &Arc<Measure>, senders: Vec<Sender>, pace
 impl Sender {
     async fn new(writer: &Person, other: UserId, bytes: &Arc<[u8]>) -> anyhow::Result<Self> {
         let api = writer.api()?;
-        let direct = CreateConversation {
-            kind: ConversationKind::Direct,
-            encryption: Encryption::E2ee,
-            title: None,
-            description: None,
-            metadata: None,
-            members: vec![other],
-            history_visible: false,
-            posting: None,
-        };
+        let direct = CreateConversation { members: vec![other], ..CreateConversation::of(ConversationKind::Direct) };
         let conversation = api.create_conversation(&direct).await?.id;
         Ok(Self { api, conversation, bytes: Arc::clone(bytes) })
     }

@@ -3,15 +3,18 @@
 
 use std::collections::HashMap;
 
-use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
+use entrenous_model::{ConversationId, DeviceId, EntryId, InviteId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::methods;
 use crate::{
     Failure, NewMessage,
     entry::{ConversationKind, EntryKind, Role},
-    rest::{Conversation, CreateConversation, Member, MessageReaction, MessagesFrom, Page, VisibleTo},
+    rest::{
+        Ban, Conversation, ConversationPatch, CreateConversation, Invite, Member, MessageReaction, MessagesFrom,
+        NewInvite, Page, PublicChannel, VisibleTo,
+    },
     scheduled::{ScheduleChange, ScheduledMessage},
 };
 
@@ -26,13 +29,38 @@ methods! { "message-store" {
     GetConversation = "get_conversation": ConversationRequest => Conversation;
     /// Own conversations, latest activity first.
     ListConversations = "list_conversations": ListConversationsRequest => Page<Conversation>;
+    /// Changes the settings of a conversation. `not_found`, `forbidden`, `invalid_request`, `conflict`, `too_large`.
+    UpdateConversation = "update_conversation": UpdateConversationRequest => Conversation;
+    /// Deletes a group or channel; by its owner, again: the same answer.
+    DeleteConversation = "delete_conversation": ConversationRequest => super::Done;
+    /// Public channels, the largest first. At most [`CHANNELS_PAGE_MAX`].
+    ListChannels = "list_channels": ListChannelsRequest => Page<PublicChannel>;
     /// The members, by id, a page at a time. At most [`MEMBERS_PAGE_MAX`]. `forbidden` in channels, but for those who look
     /// after the members.
     ListMembers = "list_members": ListMembersRequest => Page<Member>;
     /// Adds somebody; already a member: the same answer. `not_found` (user, conversation), `forbidden`, `too_large`.
     AddMember = "add_member": AddMemberRequest => Member;
     /// Removes somebody, or leaves.
-    RemoveMember = "remove_member": RemoveMemberRequest => super::Done;
+    RemoveMember = "remove_member": RemoveMemberRequest => MembershipChanged;
+    /// The caller joins a public conversation, or by an invite; already a member: the same answer. `not_found`, `forbidden`
+    /// (banned), `too_large`.
+    Join = "join": JoinRequest => MembershipChanged;
+    /// Gives a member a role. `not_found`, `forbidden`, `conflict` (the last owner).
+    SetRole = "set_role": SetRoleRequest => Member;
+    /// Merges into the caller's own settings of a conversation. `not_found`, `too_large`.
+    SetOwnSettings = "set_own_settings": SetOwnSettingsRequest => Member;
+    /// Removes somebody, if they are there, and keeps them out.
+    BanMember = "ban_member": MemberRequest => super::Done;
+    /// Lets somebody come back.
+    UnbanMember = "unban_member": MemberRequest => super::Done;
+    /// Who is kept out, by id, a page at a time. At most [`BANS_PAGE_MAX`].
+    ListBans = "list_bans": ListMembersRequest => Page<Ban>;
+    /// Makes an invite, and tells its token this once. `too_large` above [`INVITES_MAX`].
+    CreateInvite = "create_invite": CreateInviteRequest => Invite;
+    /// The invites that let somebody in, without their tokens.
+    ListInvites = "list_invites": ConversationRequest => Page<Invite>;
+    /// Takes an invite back; unknown: the same answer.
+    RevokeInvite = "revoke_invite": RevokeInviteRequest => super::Done;
     /// History: messages only.
     History = "history": HistoryRequest => Page<Box<RawValue>>;
     /// One message, as history shows it.
@@ -92,6 +120,12 @@ pub const SCHEDULED_PAGE_MAX: u32 = 100;
 pub const LEAVES_MAX: u32 = 1_000;
 /// Members in one page of [`ListMembers`].
 pub const MEMBERS_PAGE_MAX: u32 = 1_000;
+/// Bans in one page of [`ListBans`].
+pub const BANS_PAGE_MAX: u32 = 1_000;
+/// Channels in one page of [`ListChannels`].
+pub const CHANNELS_PAGE_MAX: u32 = 100;
+/// Invites of a conversation that let somebody in.
+pub const INVITES_MAX: usize = 100;
 /// Conversations in one request of [`Heads`].
 pub const HEADS_MAX: usize = 10_000;
 /// Conversations in one request of [`ReadUnread`].
@@ -297,6 +331,129 @@ pub struct RemoveMemberRequest {
     pub caller: UserId,
     pub conversation_id: ConversationId,
     pub user_id: UserId,
+    /// Where a frame asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameOrigin>,
+}
+
+/// The frame of a client whose id the entry gets, so that the `ack` stands in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FrameOrigin {
+    pub entry_id: EntryId,
+    pub device_id: DeviceId,
+    /// [`crate::live::origin_of`] the connection.
+    pub origin: u64,
+}
+
+/// A membership that begins or has ended, now or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MembershipChanged {
+    pub conversation_id: ConversationId,
+    /// The entry that says so; none in channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<MembershipEntry>,
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MembershipEntry {
+    pub seq: u64,
+    pub sent_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct JoinRequest {
+    pub caller: UserId,
+    pub by: JoinBy,
+    /// Where a frame asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameOrigin>,
+}
+
+/// What lets somebody in. Not printed: a token is a secret.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum JoinBy {
+    /// It is public.
+    Conversation(ConversationId),
+    /// The token of an invite.
+    Invite(String),
+}
+
+impl std::fmt::Debug for JoinBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Conversation(id) => f.debug_tuple("Conversation").field(id).finish(),
+            Self::Invite(_) => f.write_str("Invite"),
+        }
+    }
+}
+
+/// Somebody in a conversation, or not.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MemberRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SetRoleRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub user_id: UserId,
+    pub role: Role,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SetOwnSettingsRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    /// A key that is absent stays, `null` removes it.
+    pub settings: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UpdateConversationRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub patch: ConversationPatch,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListChannelsRequest {
+    pub caller: UserId,
+    /// Words of title and description; the last one may be the beginning of one.
+    pub query: Option<String>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CreateInviteRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub invite: NewInvite,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RevokeInviteRequest {
+    pub caller: UserId,
+    pub conversation_id: ConversationId,
+    pub invite_id: InviteId,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

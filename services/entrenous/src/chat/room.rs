@@ -98,15 +98,7 @@ async fn create(
     title: Option<String>,
     members: Vec<UserId>,
 ) -> anyhow::Result<Conversation> {
-    let conversation = CreateConversation {
-        kind,
-        encryption: Encryption::None,
-        title,
-        description: None,
-        metadata: None,
-        members,
-        history_visible: false,
-        posting: None,
-    };
+    let conversation =
+        CreateConversation { encryption: Encryption::None, title, members, ..CreateConversation::of(kind) };
     account.api().create_conversation(&conversation).await.context("cannot begin the conversation")
 }

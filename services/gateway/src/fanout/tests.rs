@@ -7,7 +7,7 @@ use std::rc::Rc;
 use entrenous_model::{ConnectionId, ConversationId, DeviceId, LoginId, UserId};
 use entrenous_protocol::{
     entry::{ConversationKind, MemberChange, MemberContent},
-    live::{FLAG_MEMBER, LiveKind, LiveMessage, Preamble},
+    live::{FLAG_END, FLAG_MEMBER, LiveKind, LiveMessage, Preamble},
     rpc::store::{LogEntry, Membership, Memberships, RangeRead, Stored},
 };
 use proptest::prelude::*;
@@ -210,6 +210,66 @@ fn members_come_before_their_entry_and_go_after_it() {
     );
     assert!(!bob.knows(conversation()));
     assert_eq!(sent(&alice).len(), 4);
+}
+
+/// The last entry of a conversation that was deleted.
+fn end(seq: u64) -> LiveMessage {
+    let mut message = live(seq, 0, None);
+    message.preamble.flags = FLAG_END;
+    message
+}
+
+fn ended(seq: u64) -> (String, u64) {
+    ("notification".to_owned(), seq)
+}
+
+#[test]
+fn after_the_end_nobody_has_the_conversation() {
+    let mut fanout = Fanout::default();
+    let (alice, bob) = (connection(&mut fanout, 1), connection(&mut fanout, 2));
+    go_live(&mut fanout, &alice, 3);
+    alice.note_send(entry_id(4).into(), conversation());
+    fanout.on_stored(&alice, conversation(), Some(entry_id(4).into()), stored(4));
+    // Replays it, and finds out by its next read.
+    fanout.start_syncing(&bob, &at(3));
+    fanout.on_live_entry(&live(4, alice.origin, None));
+    fanout.on_live_entry(&end(5));
+    fanout.on_live_entry(&end(5));
+    assert!(!alice.knows(conversation()) && alice.digest.get() == 0);
+    assert_eq!(fanout.forwarded(conversation()), Some(5), "a replay must get as far");
+    fanout.tell_left(&bob, conversation(), 5);
+    assert!(fanout.conversations().is_empty());
+    assert_eq!(sent(&alice), [("ack".to_owned(), 4), messages([5]).remove(0), ended(5)]);
+    assert_eq!(sent(&bob), [ended(5)]);
+}
+
+#[test]
+fn an_end_that_was_missed_is_told_all_the_same() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    go_live(&mut fanout, &alice, 3);
+    alice.note_send(entry_id(4).into(), conversation());
+    fanout.on_stored(&alice, conversation(), Some(entry_id(4).into()), stored(4));
+    fanout.on_live_entry(&end(5));
+    assert_eq!(fanout.take_holes(), [(conversation(), 3)]);
+    // Nothing of it can be read any more.
+    fanout.on_gone(conversation());
+    assert!(fanout.conversations().is_empty() && fanout.take_to_check().is_empty());
+    assert_eq!(sent(&alice), [ended(5), ("ack".to_owned(), 4)]);
+}
+
+/// Of a conversation that was deleted, read before that and used after it: a look into the log ends it.
+#[test]
+fn news_of_a_membership_that_come_after_the_end_open_nothing_for_long() {
+    let mut fanout = Fanout::default();
+    let alice = connection(&mut fanout, 1);
+    fanout.on_live_entry(&end(5));
+    fanout.join(user(1), at(3));
+    fanout.tick();
+    assert_eq!(fanout.take_holes(), [(conversation(), 3)]);
+    fanout.on_gone(conversation());
+    assert!(!alice.knows(conversation()));
+    assert_eq!(sent(&alice), [ended(4), ended(5)]);
 }
 
 #[test]

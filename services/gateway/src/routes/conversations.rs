@@ -6,7 +6,7 @@ use actix_web::{
 };
 use entrenous_model::ConversationId;
 use entrenous_protocol::{
-    rest::{Conversation, CreateConversation, Page},
+    rest::{Conversation, ConversationPatch, CreateConversation, Page},
     rpc::store,
 };
 
@@ -16,7 +16,7 @@ use crate::{
         extract::{Caller, JsonBody, Query, path_id},
         resource::at,
     },
-    openapi::{Forbidden, NotFound, TooLarge},
+    openapi::{Conflict, Forbidden, NotFound, TooLarge},
     state::Gateway,
 };
 
@@ -27,7 +27,7 @@ const PAGE_MAX: u32 = 100;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/conversations").get(list).post(create).register(config);
-    at("/api/v1/conversations/{id}").get(get).register(config);
+    at("/api/v1/conversations/{id}").get(get).patch(update).delete(delete).register(config);
 }
 
 /// Makes a conversation, or finds the direct one that exists.
@@ -84,4 +84,40 @@ pub(crate) async fn get(caller: Caller, request: HttpRequest, gateway: Data<Gate
     let conversation = gateway.call::<store::GetConversation>(&request).await?;
     let conversation = unread::compose_one(&gateway, caller.0.sub, conversation).await?;
     Ok(HttpResponse::Ok().json(conversation))
+}
+
+/// Changes settings: moderators and owners; `is_public` and `max_members` owners alone; of a direct conversation either of
+/// the two `retention_seconds` alone.
+#[utoipa::path(
+    patch, path = "/api/v1/conversations/{id}", tag = "conversations", operation_id = "update_conversation",
+    security(("bearer" = [])), request_body = ConversationPatch,
+    params(("id" = ConversationId, Path, description = "The conversation")),
+    responses(
+        (status = 200, description = "The conversation", body = Conversation),
+        Forbidden, NotFound, Conflict, TooLarge
+    )
+)]
+pub(crate) async fn update(
+    caller: Caller,
+    request: HttpRequest,
+    gateway: Data<Gateway>,
+    body: JsonBody<ConversationPatch>,
+) -> Answer {
+    let (caller, conversation_id) = (caller.0.sub, path_id(&request, "id")?);
+    let request = store::UpdateConversationRequest { caller, conversation_id, patch: body.0 };
+    let conversation = gateway.call::<store::UpdateConversation>(&request).await?;
+    Ok(HttpResponse::Ok().json(unread::compose_one(&gateway, caller, conversation).await?))
+}
+
+/// Deletes a group or channel, for everyone: its owner alone. Doing it twice changes nothing.
+#[utoipa::path(
+    delete, path = "/api/v1/conversations/{id}", tag = "conversations", operation_id = "delete_conversation",
+    security(("bearer" = [])),
+    params(("id" = ConversationId, Path, description = "The conversation")),
+    responses((status = 204, description = "It is no more"), Forbidden, NotFound)
+)]
+pub(crate) async fn delete(caller: Caller, request: HttpRequest, gateway: Data<Gateway>) -> Answer {
+    let request = store::ConversationRequest { caller: caller.0.sub, conversation_id: path_id(&request, "id")? };
+    gateway.call::<store::DeleteConversation>(&request).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

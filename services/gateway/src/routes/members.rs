@@ -6,7 +6,8 @@ use actix_web::{
 };
 use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
-    rest::{AddMember, Member, Page},
+    Code, Failure,
+    rest::{AddMember, Member, MemberPatch, Page},
     rpc::store,
 };
 
@@ -22,7 +23,7 @@ use crate::{
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     at("/api/v1/conversations/{id}/members").get(list).post(add).register(config);
-    at("/api/v1/conversations/{id}/members/{user_id}").delete(remove).register(config);
+    at("/api/v1/conversations/{id}/members/{user_id}").patch(update).delete(remove).register(config);
 }
 
 /// The members, by id. Of a channel only its moderators and owners see them.
@@ -68,6 +69,42 @@ pub(crate) async fn add(
     Ok(HttpResponse::Created().json(gateway.call::<store::AddMember>(&addition).await?))
 }
 
+/// Gives a member a role, or changes one's own settings (one's own id).
+#[utoipa::path(
+    patch, path = "/api/v1/conversations/{id}/members/{user_id}", tag = "members", operation_id = "update_member",
+    security(("bearer" = [])), request_body = MemberPatch,
+    params(
+        ("id" = ConversationId, Path, description = "The conversation"),
+        ("user_id" = UserId, Path, description = "The member")
+    ),
+    responses((status = 200, description = "The member", body = Member), Forbidden, NotFound, Conflict, TooLarge)
+)]
+pub(crate) async fn update(
+    caller: Caller,
+    request: HttpRequest,
+    gateway: Data<Gateway>,
+    body: JsonBody<MemberPatch>,
+) -> Answer {
+    let (caller, conversation_id, user_id) = (caller.0.sub, path_id(&request, "id")?, path_id(&request, "user_id")?);
+    let member = match body.0 {
+        MemberPatch { role: Some(role), settings: None } => {
+            let request = store::SetRoleRequest { caller, conversation_id, user_id, role };
+            gateway.call::<store::SetRole>(&request).await?
+        }
+        MemberPatch { role: None, settings: Some(settings) } => {
+            if user_id != caller {
+                // Who is no member is told that there is nothing, not that it is forbidden.
+                gateway.call::<store::GetConversation>(&store::ConversationRequest { caller, conversation_id }).await?;
+                return Err(Failure::new(Code::Forbidden, "these settings are their own").into());
+            }
+            let request = store::SetOwnSettingsRequest { caller, conversation_id, settings };
+            gateway.call::<store::SetOwnSettings>(&request).await?
+        }
+        _ => return Err(Failure::invalid("role", "either role or settings is required").into()),
+    };
+    Ok(HttpResponse::Ok().json(member))
+}
+
 /// Removes somebody, or leaves (one's own id).
 #[utoipa::path(
     delete, path = "/api/v1/conversations/{id}/members/{user_id}", tag = "members", operation_id = "remove_member",
@@ -83,6 +120,7 @@ pub(crate) async fn remove(caller: Caller, request: HttpRequest, gateway: Data<G
         caller: caller.0.sub,
         conversation_id: path_id(&request, "id")?,
         user_id: path_id(&request, "user_id")?,
+        frame: None,
     };
     gateway.call::<store::RemoveMember>(&removal).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -61,7 +61,7 @@ impl Lanes {
         let conversation = queued.item.conversation_id();
         if let Some(lane) = self.own.get_mut(&conversation) {
             lane.queue.push_back(queued);
-        } else if matches!(queued.item, Item::Act(_)) {
+        } else if !matches!(queued.item, Item::Message(_)) {
             let mut queue = self.take_from_main(&HashSet::from([conversation]));
             queue.push_back(queued);
             let waits_for_main = self.in_flight.contains(&conversation);
@@ -215,7 +215,7 @@ fn sequence(queued: &Queued) -> Sequence {
     (queued.item.origin(), queued.item.conversation_id())
 }
 
-/// One act, or as many messages as fit.
+/// One act or change of a membership, or as many messages as fit.
 fn take_batch(queue: &mut VecDeque<Queued>) -> Vec<Queued> {
     let is_message = |queued: &&Queued| matches!(queued.item, Item::Message(_));
     if !queue.front().as_ref().is_some_and(is_message) {

@@ -11,7 +11,10 @@ use std::{
 use entrenous_bus::Bus;
 use entrenous_protocol::{
     Code, Failure,
-    rpc::store::{self, ActRequest, Append, AppendRequest, AppendResponse, AppendResult, Stored},
+    rpc::store::{
+        self, ActRequest, Append, AppendRequest, AppendResponse, AppendResult, Join, JoinBy, JoinRequest,
+        MembershipChanged, MembershipEntry, RemoveMember, RemoveMemberRequest, Stored,
+    },
 };
 use entrenous_runtime::{Shutdown, trace};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -19,7 +22,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Item, Queued, ReplyTo, SendResult,
+    Item, MembershipChange, Queued, ReplyTo, SendResult,
     lanes::{BACKOFF_MAX, BACKOFF_MIN, Lane, Lanes},
 };
 use crate::{store_clock::StoreClock, worker::WorkerEvent};
@@ -157,20 +160,23 @@ async fn fly(bus: Bus, clock: Arc<StoreClock>, lane: Lane, batch: Vec<Queued>) -
     }
 }
 
-/// What a batch asks the store for: one act, or messages.
+/// What a batch asks the store for: one act, one coming or leaving, or messages.
 enum Request {
     Append(AppendRequest),
     Act(Box<ActRequest>),
+    Membership(MembershipChange),
 }
 
 impl Request {
     fn of(batch: &[Queued]) -> Self {
-        if let [Queued { item: Item::Act(act), .. }] = batch {
-            return Self::Act(act.clone());
+        match batch {
+            [Queued { item: Item::Act(act), .. }] => return Self::Act(act.clone()),
+            [Queued { item: Item::Membership(change), .. }] => return Self::Membership(*change),
+            _ => {}
         }
         let message = |queued: &Queued| match &queued.item {
             Item::Message(message) => Some((**message).clone()),
-            Item::Act(_) => None,
+            Item::Act(_) | Item::Membership(_) => None,
         };
         Self::Append(AppendRequest { not_after: None, messages: batch.iter().filter_map(message).collect() })
     }
@@ -187,7 +193,30 @@ impl Request {
                 request.not_after = clock.after(timeout);
                 bus.call_once::<store::Act>(request, timeout).await.map(|result| vec![result])
             }
+            Self::Membership(change) => change_membership(bus, change, timeout).await.map(|result| vec![result]),
         }
+    }
+}
+
+async fn change_membership(
+    bus: &Bus,
+    &mut MembershipChange { conversation_id, user_id, is_join, frame }: &mut MembershipChange,
+    timeout: Duration,
+) -> Result<AppendResult, Failure> {
+    let (caller, frame) = (user_id, Some(frame));
+    let changed = if is_join {
+        let request = JoinRequest { caller, by: JoinBy::Conversation(conversation_id), frame };
+        bus.call_once::<Join>(&request, timeout).await
+    } else {
+        bus.call_once::<RemoveMember>(&RemoveMemberRequest { caller, conversation_id, user_id, frame }, timeout).await
+    };
+    match changed {
+        Ok(MembershipChanged { entry: Some(MembershipEntry { seq, sent_at }), .. }) => {
+            Ok(AppendResult::Stored(Stored { seq, sent_at, expires_at: None, is_repeat: false }))
+        }
+        Ok(MembershipChanged { entry: None, .. }) => Ok(AppendResult::Done),
+        Err(failure) if failure.code == Code::Unavailable => Err(failure),
+        Err(failure) => Ok(AppendResult::Refused(failure)),
     }
 }
 

@@ -9,5 +9,6 @@ mod rest_errors;
 mod rest_messages;
 mod rest_people;
 mod rest_reference;
+mod rest_rooms;
 mod rest_scheduled;
 mod rest_stack;

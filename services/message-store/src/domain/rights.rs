@@ -11,22 +11,38 @@ use entrenous_protocol::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     React,
-    EditOwn { posting: Posting },
+    EditOwn {
+        posting: Posting,
+    },
     DeleteOthers,
     Pin,
     AddMember,
+    Ban,
+    /// Makes, lists and takes back invites.
+    Invite,
+    /// Settings but those below.
+    ChangeSettings,
+    ChangeRetention,
+    /// How many may come, and whether everybody may.
+    ChangeReach,
+    DeleteConversation,
 }
 
 /// The least role that may do it; none: nobody may.
 pub(crate) const fn least_role(kind: ConversationKind, action: Action) -> Option<Role> {
-    use Action::{AddMember, DeleteOthers, EditOwn, Pin, React};
+    use Action::{
+        AddMember, Ban, ChangeReach, ChangeRetention, ChangeSettings, DeleteConversation, DeleteOthers, EditOwn,
+        Invite, Pin, React,
+    };
     match (kind, action) {
         (_, React) => Some(Role::Reader),
         // Whoever may post.
         (ConversationKind::Channel, EditOwn { posting: Posting::Moderators }) => Some(Role::Moderator),
-        (_, EditOwn { .. }) | (ConversationKind::Direct, Pin) => Some(Role::Member),
-        (ConversationKind::Direct, DeleteOthers | AddMember) => None,
-        (_, DeleteOthers | Pin | AddMember) => Some(Role::Moderator),
+        // Messages that disappear are usual between two people: each of them may say so.
+        (_, EditOwn { .. }) | (ConversationKind::Direct, Pin | ChangeRetention) => Some(Role::Member),
+        (ConversationKind::Direct, _) => None,
+        (_, DeleteOthers | Pin | AddMember | Ban | Invite | ChangeSettings | ChangeRetention) => Some(Role::Moderator),
+        (_, ChangeReach | DeleteConversation) => Some(Role::Owner),
     }
 }
 
@@ -92,13 +108,60 @@ pub(crate) fn may_remove(removal: Removal) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    match removal.caller {
-        Role::Owner => Ok(()),
-        Role::Moderator if removal.target < Role::Moderator => Ok(()),
-        Role::Moderator | Role::Member | Role::Reader => {
-            Err(Failure::new(Code::Forbidden, "the role does not allow to remove this member"))
-        }
+    if looks_after(removal.caller, removal.target) {
+        return Ok(());
     }
+    Err(Failure::new(Code::Forbidden, "the role does not allow to remove this member"))
+}
+
+/// Whether somebody may remove, ban and mute members with another role: owners everybody, moderators members and readers.
+fn looks_after(caller: Role, target: Role) -> bool {
+    match caller {
+        Role::Owner => true,
+        Role::Moderator => target < Role::Moderator,
+        Role::Member | Role::Reader => false,
+    }
+}
+
+/// Whether somebody, a member with this role or none, may be banned.
+pub(crate) fn may_ban(kind: ConversationKind, caller: Role, target: Option<Role>) -> Result<(), Failure> {
+    may(kind, caller, Action::Ban)?;
+    match target {
+        Some(target) if !looks_after(caller, target) => {
+            Err(Failure::new(Code::Forbidden, "the role does not allow to ban this member"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A change of a role to be judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoleChange {
+    pub(crate) kind: ConversationKind,
+    pub(crate) caller: Role,
+    pub(crate) target: Role,
+    pub(crate) given: Role,
+    pub(crate) is_self: bool,
+    pub(crate) owners: i64,
+}
+
+/// Whether a role may be given: by owners every role to everybody, by moderators `member` and `reader` to each other. The
+/// last owner stays one. Who has the role already keeps it.
+pub(crate) fn may_give(change: RoleChange) -> Result<(), Failure> {
+    let RoleChange { kind, caller, target, given, is_self, owners } = change;
+    if kind == ConversationKind::Direct {
+        return Err(Failure::new(Code::Forbidden, "there are no roles in a direct conversation"));
+    }
+    if is_self && target == given {
+        return Ok(());
+    }
+    if !looks_after(caller, target) || !looks_after(caller, given) {
+        return Err(Failure::new(Code::Forbidden, "the role does not allow to give this one to this member"));
+    }
+    if target == Role::Owner && given < Role::Owner && owners <= 1 {
+        return Err(Failure::new(Code::Conflict, "the last owner names another before stepping down"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -133,8 +196,32 @@ mod tests {
         assert_eq!(remove(Role::Reader, Role::Reader, true, 1, 3), None);
     }
 
+    fn give(caller: Role, target: Role, given: Role, is_self: bool, owners: i64) -> Option<Code> {
+        let kind = ConversationKind::Group;
+        may_give(RoleChange { kind, caller, target, given, is_self, owners }).err().map(|failure| failure.code)
+    }
+
+    #[test]
+    fn roles_bound_who_gets_which() {
+        for (target, given) in
+            [(Role::Reader, Role::Owner), (Role::Owner, Role::Reader), (Role::Member, Role::Moderator)]
+        {
+            assert_eq!(give(Role::Owner, target, given, false, 2), None);
+            assert_eq!(give(Role::Moderator, target, given, false, 2), Some(Code::Forbidden));
+            assert_eq!(give(Role::Member, target, given, false, 2), Some(Code::Forbidden));
+        }
+        assert_eq!(give(Role::Moderator, Role::Member, Role::Reader, false, 1), None);
+        assert_eq!(give(Role::Moderator, Role::Reader, Role::Member, false, 1), None);
+        assert_eq!(give(Role::Moderator, Role::Moderator, Role::Member, true, 1), Some(Code::Forbidden));
+        assert_eq!(give(Role::Reader, Role::Reader, Role::Member, true, 1), Some(Code::Forbidden));
+        assert_eq!(give(Role::Reader, Role::Reader, Role::Reader, true, 1), None);
+    }
+
     #[test]
     fn there_is_always_an_owner() {
+        assert_eq!(give(Role::Owner, Role::Owner, Role::Member, true, 1), Some(Code::Conflict));
+        assert_eq!(give(Role::Owner, Role::Owner, Role::Member, true, 2), None);
+        assert_eq!(give(Role::Owner, Role::Owner, Role::Owner, true, 1), None);
         assert_eq!(remove(Role::Owner, Role::Owner, true, 1, 2), Some(Code::Conflict));
         assert_eq!(remove(Role::Owner, Role::Owner, true, 2, 2), None);
         assert_eq!(remove(Role::Owner, Role::Owner, true, 1, 1), None);

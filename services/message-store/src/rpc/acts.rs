@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     Context,
-    members::{check_in_time, retried},
+    change::{check_in_time, retried},
 };
 use crate::{
     domain::rights::{Action, may, unwanted},
@@ -28,6 +28,7 @@ use crate::{
     publish::Publication,
     store::{
         acts::{self, ActEntry, OtherEntry, Target, Toggle},
+        audit::{self, Audited},
         changes::{self, Placed},
         entries::{Setting, empty_object},
         to_u64,
@@ -182,7 +183,10 @@ impl Doing<'_> {
         let done = self.append(connection, target, EntryKind::Deletion, ActEntry::default()).await?;
         acts::erase(connection, self.request.conversation_id, self.request.act.message_id()).await?;
         let detail = json!({"author_id": author});
-        acts::audit(connection, self.context.ids.next(), self.request, "message_deleted", detail).await?;
+        let ActRequest { caller: actor_id, conversation_id, .. } = *self.request;
+        let (id, action, target_id) = (self.context.ids.next(), "message_deleted", self.request.act.message_id());
+        let target_id = Some(target_id.as_uuid());
+        audit::note(connection, Audited { id, actor_id, action, conversation_id, target_id, detail }).await?;
         Ok(done)
     }
 

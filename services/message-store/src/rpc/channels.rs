@@ -7,10 +7,10 @@ use entrenous_protocol::{
     entry::{MemberContent, Role},
     live::ChannelMembership,
     rest::Member,
-    rpc::Done,
+    rpc::store::MembershipChanged,
 };
 
-use super::members::Change;
+use super::change::Change;
 use crate::{
     error::RequestError,
     publish::{MembershipFrame, Publication},
@@ -30,9 +30,10 @@ pub(super) async fn join(
 ) -> Result<Change<Member>, RequestError> {
     let user_id = content.user_id;
     let (joined_seq, joined_at) = changes::join_channel(connection, conversation_id, user_id, role).await?;
-    let member = Member { user_id, role, joined_at: joined_at.into(), joined_seq: to_u64(joined_seq) };
-    let (head, leaves) = (to_u64(standing.last_seq), to_u64(standing.leaves));
-    Ok(Change::Channel(
+    let (joined_at, joined_seq) = (joined_at.into(), to_u64(joined_seq));
+    let member = Member { user_id, role, joined_at, joined_seq, settings: None };
+    let (head, leaves) = (to_u64(standing.room.last_seq), to_u64(standing.room.leaves));
+    Ok(Change::Unswept(
         member,
         told(MembershipFrame { conversation_id, head, leaves, membership: of(standing, content) }),
     ))
@@ -44,11 +45,11 @@ pub(super) async fn leave(
     conversation_id: ConversationId,
     standing: &StandingRow,
     content: MemberContent,
-) -> Result<Change<Done>, RequestError> {
+) -> Result<Change<MembershipChanged>, RequestError> {
     let (head, leaves) = changes::leave_channel(connection, conversation_id, content.user_id).await?;
     let (head, leaves) = (to_u64(head), to_u64(leaves));
-    Ok(Change::Channel(
-        Done {},
+    Ok(Change::Unswept(
+        MembershipChanged { conversation_id, entry: None },
         told(MembershipFrame { conversation_id, head, leaves, membership: of(standing, content) }),
     ))
 }
@@ -61,6 +62,6 @@ fn told(frame: MembershipFrame) -> Publication {
 
 /// Who leaves is told that alone.
 fn of(standing: &StandingRow, content: MemberContent) -> ChannelMembership {
-    let moderators = standing.moderators.iter().copied().map(UserId::from);
+    let moderators = standing.room.moderators.iter().copied().map(UserId::from);
     ChannelMembership { moderators: moderators.filter(|id| *id != content.user_id).collect(), content }
 }

@@ -7,26 +7,31 @@ use entrenous_protocol::{
     Code, Failure,
     entry::{ConversationKind, EntryKind, MemberChange, MemberContent, Role},
     message::too_large,
-    rest::{CreateConversation, Posting},
+    rest::CreateConversation,
     rpc::store::{CreateRequest, CreateResponse},
 };
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Context, conversations, members::Told};
+use super::{
+    Context,
+    change::{Told, check_conversations, check_in_time, content_text},
+    conversations,
+};
 use crate::{
-    domain::rights::{limit_name, unwanted},
+    domain::{
+        rights::{limit_name, unwanted},
+        settings::{self, Settings},
+    },
     error::RequestError,
     store::{
         changes::{self, InsertConversation, NewEntry, Placed},
+        channels,
         directs::Direct,
         entries::Setting,
+        to_i64,
     },
 };
-
-const TITLE_MAX: usize = 200;
-const DESCRIPTION_MAX: usize = 2_000;
-const METADATA_BYTES_MAX: usize = 4 * 1024;
 
 pub(super) async fn handle(
     context: Context,
@@ -34,7 +39,7 @@ pub(super) async fn handle(
     deadline: Deadline,
 ) -> Result<CreateResponse, RequestError> {
     let CreateRequest { caller, conversation } = request;
-    check(&conversation)?;
+    settings::check(conversation.kind, &settings::asked(&conversation))?;
     let (id, is_new) = match conversation.kind {
         ConversationKind::Direct => make_direct(&context, caller, &conversation, deadline).await?,
         ConversationKind::Group | ConversationKind::Channel => {
@@ -45,42 +50,19 @@ pub(super) async fn handle(
     Ok(CreateResponse { conversation: conversation.ok_or_else(Failure::internal)?, is_new })
 }
 
-fn check(conversation: &CreateConversation) -> Result<(), Failure> {
-    let mut faults = Failure::new(Code::Invalid, "");
-    let texts =
-        [("title", &conversation.title, TITLE_MAX), ("description", &conversation.description, DESCRIPTION_MAX)];
-    for (field, text, max) in texts {
-        let Some(text) = text else {
-            continue;
-        };
-        if text.chars().count() > max {
-            faults = faults.with_error(field, format!("must be at most {max} characters"));
-        }
-        if text.contains('\0') {
-            faults = faults.with_error(field, "must not contain NUL");
-        }
-    }
-    if conversation.posting == Some(Posting::Moderators) && conversation.kind != ConversationKind::Channel {
-        faults = faults.with_error("posting", "is for channels");
-    }
-    if let Some(metadata) = &conversation.metadata {
-        if metadata.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
-            faults = faults.with_error("metadata", "must not contain NUL");
-        }
-        if serde_json::to_vec(metadata).map_or(usize::MAX, |text| text.len()) > METADATA_BYTES_MAX {
-            return Err(too_large("metadata", METADATA_BYTES_MAX));
-        }
-    }
+/// Between two people only how long messages stay may be set, and that once they are two.
+fn check_direct(conversation: &CreateConversation) -> Result<(), Failure> {
+    let fields = [
+        ("is_public", conversation.is_public),
+        ("max_members", conversation.max_members.is_some()),
+        ("retention_seconds", conversation.retention_seconds.is_some()),
+        ("slow_mode_seconds", conversation.slow_mode_seconds.is_some()),
+    ];
+    let set = fields.into_iter().filter(|(_, is_set)| *is_set);
+    let faults = set.fold(Failure::new(Code::Invalid, ""), |faults, (field, _)| {
+        faults.with_error(field, "is not set when a direct conversation is made")
+    });
     if faults.errors.is_empty() { Ok(()) } else { Err(faults) }
-}
-
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(members) => members.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
 }
 
 async fn make_direct(
@@ -89,6 +71,7 @@ async fn make_direct(
     conversation: &CreateConversation,
     deadline: Deadline,
 ) -> Result<(ConversationId, bool), RequestError> {
+    check_direct(conversation)?;
     let others: Vec<_> = conversation.members.iter().copied().filter(|member| *member != caller).collect();
     let [other] = others.as_slice() else {
         return Err(Failure::invalid("members", "must name one other user").into());
@@ -113,27 +96,38 @@ async fn make_room(
     others.sort_unstable();
     others.dedup();
     others.retain(|member| *member != caller);
-    let (limit, members_max) = members_max(context, conversation.kind);
-    let most = usize::try_from(members_max).unwrap_or(usize::MAX);
+    let settings = Settings::new(&conversation, context.members_max(conversation.kind));
+    context.check_members_max(conversation.kind, settings.max_members)?;
+    let most = usize::try_from(settings.max_members).unwrap_or(usize::MAX);
     if others.len() >= most {
-        return Err(too_large(limit, most).into());
+        return Err(too_large(limit_name(conversation.kind), most).into());
     }
     context.check_users(&others, deadline).await?;
     let blockers = context.blockers(caller, &others, deadline).await?;
     others.retain(|member| !blockers.contains(member));
-    let room = Room { id: context.ids.next(), caller, others, members_max, conversation };
+    let room = Room { id: context.ids.next(), caller, others, settings, conversation };
     let worker = context.clone();
     context.write(deadline, async move { room.make(&worker, deadline).await }).await
 }
 
-/// How many members such a conversation may have, and the name of that limit.
-fn members_max(context: &Context, kind: ConversationKind) -> (&'static str, u32) {
-    let max = match kind {
-        ConversationKind::Direct => 2,
-        ConversationKind::Group => context.bounds.group_members,
-        ConversationKind::Channel => context.bounds.channel_members,
-    };
-    (limit_name(kind), max)
+impl Context {
+    /// How many members such a conversation may have.
+    fn members_max(&self, kind: ConversationKind) -> u32 {
+        match kind {
+            ConversationKind::Direct => 2,
+            ConversationKind::Group => self.bounds.group_members,
+            ConversationKind::Channel => self.bounds.channel_members,
+        }
+    }
+
+    /// Whether a conversation may be set to take so many.
+    pub(super) fn check_members_max(&self, kind: ConversationKind, wanted: u32) -> Result<(), Failure> {
+        let max = self.members_max(kind);
+        if wanted > max {
+            return Err(too_large(limit_name(kind), usize::try_from(max).unwrap_or(usize::MAX)));
+        }
+        Ok(())
+    }
 }
 
 /// A group or channel that is to be.
@@ -142,7 +136,7 @@ struct Room {
     caller: UserId,
     /// Without the caller.
     others: Vec<UserId>,
-    members_max: u32,
+    settings: Settings,
     conversation: CreateConversation,
 }
 
@@ -153,16 +147,17 @@ impl Room {
         let entry = self.entry(context)?;
         let transaction = connection.transaction(async |connection| {
             changes::set_timeouts(connection, deadline.remaining(), deadline.remaining()).await?;
-            self.check_counts(context, connection).await?;
             self.insert(connection).await?;
             let placed = changes::append_entry(connection, &entry).await?;
             changes::bump_versions(connection, &self.everyone()).await?;
-            super::members::check_in_time(deadline)?;
+            check_conversations(context, connection, &self.everyone()).await?;
+            check_in_time(deadline)?;
             Ok::<Placed, RequestError>(placed)
         });
         let placed = context.measured("create", transaction).await?;
         let setting = Setting { conversation_id: self.id, kind: self.conversation.kind, direct: None };
-        Told { setting, joined: self.everyone(), entry: &entry, placed }.publish(context)?;
+        let told = Told { setting, joined: self.everyone(), entry: &entry, placed, leaves: 0, origin: 0 };
+        context.publisher.publish(told.publication()?);
         Ok(self.id)
     }
 
@@ -172,11 +167,6 @@ impl Room {
 
     fn is_channel(&self) -> bool {
         self.conversation.kind == ConversationKind::Channel
-    }
-
-    fn posting(&self) -> Posting {
-        let default = if self.is_channel() { Posting::Moderators } else { Posting::Everyone };
-        self.conversation.posting.unwrap_or(default)
     }
 
     fn entry(&self, context: &Context) -> Result<NewEntry, RequestError> {
@@ -194,18 +184,10 @@ impl Room {
             id: context.ids.next(),
             kind: EntryKind::Member,
             sender_id: self.caller,
+            sender_device_id: None,
             target_id: Some(self.caller.as_uuid()),
-            content: super::members::content_text(&member_content)?,
+            content: content_text(&member_content)?,
         })
-    }
-
-    async fn check_counts(
-        &self,
-        context: &Context,
-        connection: &mut diesel_async::AsyncPgConnection,
-    ) -> Result<(), RequestError> {
-        let most = changes::count_conversations_max(connection, &self.everyone()).await?;
-        super::members::check_conversations(context, most)
     }
 
     async fn insert(&self, connection: &mut diesel_async::AsyncPgConnection) -> Result<(), RequestError> {
@@ -214,22 +196,30 @@ impl Room {
         let members = std::iter::once((self.caller.as_uuid(), Role::Owner)).chain(others);
         let (user_ids, roles): (Vec<Uuid>, Vec<&'static str>) =
             members.map(|(user_id, role)| (user_id, role.as_str())).unzip();
+        let Settings { title, description, metadata, .. } = self.settings.clone();
+        let member_count = i32::try_from(user_ids.len()).unwrap_or(i32::MAX);
         let statement = InsertConversation {
             id: self.id.as_uuid(),
             kind: self.conversation.kind.as_str(),
             encryption: self.conversation.encryption.as_str(),
-            title: self.conversation.title.clone(),
-            description: self.conversation.description.clone(),
-            metadata: Value::Object(self.conversation.metadata.clone().unwrap_or_default()),
-            posting: self.posting().as_str(),
-            history_visible: self.conversation.history_visible,
-            max_members: i32::try_from(self.members_max).unwrap_or(i32::MAX),
-            member_count: i32::try_from(user_ids.len()).unwrap_or(i32::MAX),
+            title,
+            description,
+            metadata: Value::Object(metadata),
+            posting: self.settings.posting.as_str(),
+            history_visible: self.settings.history_visible,
+            is_public: self.settings.is_public,
+            retention_seconds: self.settings.retention_seconds.map(to_i64),
+            slow_mode_seconds: self.settings.slow_mode_seconds.map(to_i64),
+            max_members: i32::try_from(self.settings.max_members).unwrap_or(i32::MAX),
+            member_count,
             created_by: self.caller.as_uuid(),
             user_ids,
             roles,
         };
         statement.execute(connection).await?;
+        if self.is_channel() && self.settings.is_public {
+            channels::write(connection, self.id, member_count, self.settings.words()).await?;
+        }
         Ok(())
     }
 }

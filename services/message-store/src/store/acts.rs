@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension,
     prelude::Queryable,
-    sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use entrenous_model::{ConversationId, EntryId, UserId};
@@ -15,7 +15,6 @@ use entrenous_protocol::{
     rest::Posting,
     rpc::store::ActRequest,
 };
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{changes::Placed, entries::Setting, feed::FeedRow, parse, statement, to_u64};
@@ -155,19 +154,6 @@ statement! {
     /// Hides a message from one user.
     Hide { caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, message_id: SqlUuid = Uuid } -> (SqlUuid,);
     "INSERT INTO messaging.hidden (user_id, conversation_id, message_id) VALUES ({}, {}, {}) ON CONFLICT DO NOTHING",
-}
-
-statement! {
-    /// Notes what somebody did to something of others.
-    Audit {
-        id: SqlUuid = Uuid,
-        actor_id: SqlUuid = Uuid,
-        action: Text = &'static str,
-        conversation_id: SqlUuid = Uuid,
-        target_id: SqlUuid = Uuid,
-        detail: Jsonb = Value,
-    } -> (SqlUuid,);
-    "INSERT INTO messaging.audit (id, actor_id, action, conversation_id, target_id, detail) VALUES ({}, {}, {}, {}, {}, {})",
 }
 
 /// A message, how its conversation stands, and what has the entry's id already.
@@ -457,25 +443,6 @@ pub(crate) async fn hide(connection: &mut AsyncPgConnection, request: &ActReques
         caller: request.caller.as_uuid(),
         conversation_id: request.conversation_id.as_uuid(),
         message_id: request.act.message_id().as_uuid(),
-    };
-    statement.execute(connection).await.map(drop)
-}
-
-/// Notes an act in the audit log.
-pub(crate) async fn audit(
-    connection: &mut AsyncPgConnection,
-    id: Uuid,
-    request: &ActRequest,
-    action: &'static str,
-    detail: Value,
-) -> diesel::QueryResult<()> {
-    let statement = Audit {
-        id,
-        actor_id: request.caller.as_uuid(),
-        action,
-        conversation_id: request.conversation_id.as_uuid(),
-        target_id: request.act.message_id().as_uuid(),
-        detail,
     };
     statement.execute(connection).await.map(drop)
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::{
+    OptionalExtension,
     prelude::Queryable,
     sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use entrenous_bus::Deadline;
-use entrenous_model::{ConversationId, EntryId, UserId};
+use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
 use entrenous_protocol::entry::{ConversationKind, EntryKind, Role};
 use serde_json::Value;
 use uuid::Uuid;
@@ -31,23 +32,24 @@ statement! {
 statement! {
     /// What a change of the members is judged by. Read after the lock, on a snapshot of its own.
     ReadStanding { conversation_id: SqlUuid = Uuid, caller: SqlUuid = Uuid, target: SqlUuid = Uuid } -> (
-        Text, Integer, Integer, Nullable<Text>, Nullable<BigInt>, Nullable<Text>, Nullable<Timestamptz>, Nullable<BigInt>,
-        Nullable<BigInt>, BigInt, BigInt, Bool, BigInt, BigInt, Array<SqlUuid>,
+        (Text, Bool, Integer, Integer, BigInt, BigInt, Array<SqlUuid>),
+        (
+            Nullable<Text>, Nullable<BigInt>, Nullable<Text>, Nullable<Timestamptz>, Nullable<BigInt>, Nullable<BigInt>,
+            Nullable<Timestamptz>, BigInt, Bool, Bool,
+        ),
     );
-    "SELECT c.kind, c.max_members, c.member_count, me.role, me.left_seq, them.role, them.joined_at, them.joined_seq,
-            them.left_seq,
-            (SELECT count(*) FROM messaging.members o
-             WHERE o.conversation_id = c.id AND o.role = 'owner' AND o.left_seq IS NULL),
-            (SELECT count(*) FROM messaging.members o JOIN messaging.conversations oc ON oc.id = o.conversation_id
-             WHERE o.user_id = asked.target AND o.left_seq IS NULL AND oc.kind <> 'direct' AND oc.is_active),
-            coalesce((SELECT true FROM messaging.blocks b WHERE b.user_id = asked.target AND b.blocked_id = asked.caller),
-                     false),
-            h.last_seq, h.leaves,
+    "SELECT c.kind, c.is_public, c.max_members, c.member_count, h.last_seq, h.leaves,
             CASE WHEN c.kind = 'channel' THEN
                 ARRAY(SELECT o.user_id FROM messaging.members o
                       WHERE o.conversation_id = c.id AND o.role IN ('moderator', 'owner') AND o.left_seq IS NULL
                       LIMIT 1000)
-            ELSE ARRAY[]::uuid[] END
+            ELSE ARRAY[]::uuid[] END,
+            me.role, me.left_seq, them.role, them.joined_at, them.joined_seq, them.left_seq, them.left_at,
+            (SELECT count(*) FROM messaging.members o
+             WHERE o.conversation_id = c.id AND o.role = 'owner' AND o.left_seq IS NULL),
+            coalesce((SELECT true FROM messaging.blocks b WHERE b.user_id = asked.target AND b.blocked_id = asked.caller),
+                     false),
+            coalesce((SELECT true FROM messaging.bans b WHERE b.conversation_id = c.id AND b.user_id = asked.target), false)
      FROM (SELECT {} AS conversation_id, {} AS caller, {} AS target) asked
      JOIN messaging.conversations c ON c.id = asked.conversation_id AND c.is_active
      JOIN messaging.heads h ON h.conversation_id = c.id
@@ -75,6 +77,9 @@ statement! {
         metadata: Jsonb = Value,
         posting: Text = &'static str,
         history_visible: Bool = bool,
+        is_public: Bool = bool,
+        retention_seconds: Nullable<BigInt> = Option<i64>,
+        slow_mode_seconds: Nullable<BigInt> = Option<i64>,
         max_members: Integer = i32,
         member_count: Integer = i32,
         created_by: SqlUuid = Uuid,
@@ -83,9 +88,9 @@ statement! {
     } -> (SqlUuid,);
     "WITH made AS (
          INSERT INTO messaging.conversations (
-             id, kind, encryption, title, description, metadata, posting, history_visible, max_members, member_count,
-             created_by, created_at, updated_at)
-         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, date_trunc('milliseconds', now()), date_trunc('milliseconds', now())
+             id, kind, encryption, title, description, metadata, posting, history_visible, is_public, retention_seconds,
+             slow_mode_seconds, max_members, member_count, created_by, created_at, updated_at)
+         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, date_trunc('milliseconds', now()), date_trunc('milliseconds', now())
          RETURNING id
      ), headed AS (
          INSERT INTO messaging.heads (conversation_id) SELECT id FROM made
@@ -166,8 +171,17 @@ statement! {
         sender_id: SqlUuid = Uuid,
         target_id: Nullable<SqlUuid> = Option<Uuid>,
         content: Binary = Vec<u8>,
+        sender_device_id: Nullable<SqlUuid> = Option<Uuid>,
     } -> (BigInt, BigInt, Timestamptz, Timestamptz);
-    "SELECT seq, countable_no, sent_at, feed_at FROM messaging.append_entry({}, {}, {}, {}, {}, {}, {})",
+    "SELECT seq, countable_no, sent_at, feed_at FROM messaging.append_entry({}, {}, {}, {}, {}, {}, {}, {})",
+}
+
+statement! {
+    /// What has an id.
+    FindEntry { conversation_id: SqlUuid = Uuid, id: SqlUuid = Uuid } -> (
+        Text, SqlUuid, Nullable<SqlUuid>, BigInt, Timestamptz,
+    );
+    "SELECT kind, sender_id, sender_device_id, seq, sent_at FROM messaging.log WHERE conversation_id = {} AND id = {}",
 }
 
 statement! {
@@ -176,23 +190,26 @@ statement! {
     "SELECT 1 FROM (SELECT messaging.bump_versions({})) bumped",
 }
 
+statement! {
+    /// Another role.
+    SetRole { role: Text = &'static str, conversation_id: SqlUuid = Uuid, user_id: SqlUuid = Uuid } -> (SqlUuid,);
+    "UPDATE messaging.members SET role = {} WHERE conversation_id = {} AND user_id = {}",
+}
+
 /// How the caller, and the one concerned, stand in a conversation.
 #[derive(Debug, Queryable)]
 pub(crate) struct StandingRow {
+    pub(crate) room: RoomPart,
+    people: PeoplePart,
+}
+
+/// The conversation.
+#[derive(Debug, Queryable)]
+pub(crate) struct RoomPart {
     kind: String,
+    pub(crate) is_public: bool,
     pub(crate) max_members: i32,
     pub(crate) member_count: i32,
-    caller_role: Option<String>,
-    caller_left_seq: Option<i64>,
-    target_role: Option<String>,
-    target_joined_at: Option<DateTime<Utc>>,
-    target_joined_seq: Option<i64>,
-    target_left_seq: Option<i64>,
-    pub(crate) owners: i64,
-    /// Groups and channels that the one concerned is in.
-    pub(crate) target_conversations: i64,
-    /// The one concerned has blocked the caller.
-    pub(crate) is_blocked: bool,
     pub(crate) last_seq: i64,
     /// How many have left the channel.
     pub(crate) leaves: i64,
@@ -200,29 +217,59 @@ pub(crate) struct StandingRow {
     pub(crate) moderators: Vec<Uuid>,
 }
 
+/// The people concerned.
+#[derive(Debug, Queryable)]
+pub(crate) struct PeoplePart {
+    caller_role: Option<String>,
+    caller_left_seq: Option<i64>,
+    target_role: Option<String>,
+    target_joined_at: Option<DateTime<Utc>>,
+    target_joined_seq: Option<i64>,
+    target_left_seq: Option<i64>,
+    target_left_at: Option<DateTime<Utc>>,
+    owners: i64,
+    is_blocked: bool,
+    is_banned: bool,
+}
+
 impl StandingRow {
     pub(crate) fn kind(&self) -> diesel::QueryResult<ConversationKind> {
-        parse(&self.kind, ConversationKind::parse)
+        parse(&self.room.kind, ConversationKind::parse)
+    }
+
+    /// How many owners there are.
+    pub(crate) fn owners(&self) -> i64 {
+        self.people.owners
+    }
+
+    /// The one concerned has blocked the caller.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.people.is_blocked
+    }
+
+    /// The one concerned is kept out.
+    pub(crate) fn is_banned(&self) -> bool {
+        self.people.is_banned
     }
 
     /// The caller's role, if the caller is a member now.
     pub(crate) fn caller_role(&self) -> diesel::QueryResult<Option<Role>> {
-        present(self.caller_role.as_deref(), self.caller_left_seq)
+        present(self.people.caller_role.as_deref(), self.people.caller_left_seq)
     }
 
     /// The role of the one concerned, if that is a member now.
     pub(crate) fn target_role(&self) -> diesel::QueryResult<Option<Role>> {
-        present(self.target_role.as_deref(), self.target_left_seq)
+        present(self.people.target_role.as_deref(), self.people.target_left_seq)
     }
 
-    /// Whether the one concerned was a member once and is no more.
-    pub(crate) fn target_has_left(&self) -> bool {
-        self.target_left_seq.is_some()
+    /// When the one concerned, who was a member once and is no more, left.
+    pub(crate) fn target_left(&self) -> Option<(DateTime<Utc>, i64)> {
+        self.people.target_left_at.zip(self.people.target_left_seq)
     }
 
     /// When the one concerned joined.
     pub(crate) fn target_joined(&self) -> Option<(DateTime<Utc>, i64)> {
-        self.target_joined_at.zip(self.target_joined_seq)
+        self.people.target_joined_at.zip(self.people.target_joined_seq)
     }
 }
 
@@ -238,9 +285,21 @@ pub(crate) struct NewEntry {
     pub(crate) id: EntryId,
     pub(crate) kind: EntryKind,
     pub(crate) sender_id: UserId,
+    /// None for what came by REST.
+    pub(crate) sender_device_id: Option<DeviceId>,
     pub(crate) target_id: Option<Uuid>,
     /// JSON text.
     pub(crate) content: Vec<u8>,
+}
+
+/// An entry that is there.
+#[derive(Debug)]
+pub(crate) struct FoundEntry {
+    pub(crate) kind: EntryKind,
+    pub(crate) sender_id: UserId,
+    pub(crate) sender_device_id: Option<DeviceId>,
+    pub(crate) seq: i64,
+    pub(crate) sent_at: DateTime<Utc>,
 }
 
 /// Where an entry stands.
@@ -368,6 +427,17 @@ pub(crate) async fn end_member(
     statement.execute(connection).await.map(drop)
 }
 
+/// Gives a member another role.
+pub(crate) async fn set_role(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    user_id: UserId,
+    role: Role,
+) -> diesel::QueryResult<()> {
+    let (conversation_id, user_id) = (conversation_id.as_uuid(), user_id.as_uuid());
+    SetRole { role: role.as_str(), conversation_id, user_id }.execute(connection).await.map(drop)
+}
+
 /// Appends an entry and notes it in the feed. The head is locked by this, if it was not yet.
 pub(crate) async fn append_entry(connection: &mut AsyncPgConnection, entry: &NewEntry) -> diesel::QueryResult<Placed> {
     let statement = AppendEntry {
@@ -378,9 +448,31 @@ pub(crate) async fn append_entry(connection: &mut AsyncPgConnection, entry: &New
         sender_id: entry.sender_id.as_uuid(),
         target_id: entry.target_id,
         content: entry.content.clone(),
+        sender_device_id: entry.sender_device_id.map(DeviceId::as_uuid),
     };
     let (seq, countable_no, sent_at, created_at) = statement.get_result(connection).await?;
     Ok(Placed { seq, countable_no, sent_at, feed: FeedRow { created_at, batch_id: entry.batch_id } })
+}
+
+/// What has an id in a conversation.
+pub(crate) async fn find_entry(
+    connection: &mut AsyncPgConnection,
+    conversation_id: ConversationId,
+    id: EntryId,
+) -> diesel::QueryResult<Option<FoundEntry>> {
+    type Row = (String, Uuid, Option<Uuid>, i64, DateTime<Utc>);
+    let statement = FindEntry { conversation_id: conversation_id.as_uuid(), id: id.as_uuid() };
+    let row: Option<Row> = statement.get_result(connection).await.optional()?;
+    let entry = |(kind, sender_id, sender_device_id, seq, sent_at): Row| {
+        Ok(FoundEntry {
+            kind: parse(&kind, EntryKind::parse)?,
+            sender_id: sender_id.into(),
+            sender_device_id: sender_device_id.map(Into::into),
+            seq,
+            sent_at,
+        })
+    };
+    row.map(entry).transpose()
 }
 
 /// Notes that the memberships of these users have changed.

@@ -39,7 +39,8 @@ macro_rules! ranges {
 }
 
 statement! {
-    /// Whole entries. The one that a `member` entry made a member is told so first, if that still holds.
+    /// Whole entries. The one that a `member` entry made a member is told so first, if that still holds. (In a channel
+    /// only the first one makes anybody a member.)
     ReadEntries {
         places: Array<BigInt> = Vec<i64>,
         conversation_ids: Array<SqlUuid> = Vec<Uuid>,
@@ -53,7 +54,7 @@ statement! {
         "c.id, c.kind, c.direct_low_id, c.direct_high_id, l.countable_no,
          CASE WHEN c.kind = 'channel' THEN
              (SELECT h.leaves FROM messaging.heads h WHERE h.conversation_id = c.id) ELSE 0 END,
-         CASE WHEN l.kind = 'member' THEN ARRAY(
+         CASE WHEN l.kind = 'member' AND c.is_active AND (c.kind <> 'channel' OR l.seq = 1) THEN ARRAY(
              SELECT m.user_id FROM messaging.members m
              WHERE m.conversation_id = l.conversation_id AND m.joined_seq = l.seq AND m.left_seq IS NULL
              ORDER BY m.user_id) END, ",

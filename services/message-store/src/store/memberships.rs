@@ -165,6 +165,7 @@ pub(crate) fn member(
         role: parse(&role, Role::parse)?,
         joined_at: joined_at.into(),
         joined_seq: to_u64(joined_seq),
+        settings: None,
     })
 }
 

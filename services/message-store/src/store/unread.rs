@@ -49,7 +49,7 @@ statement! {
     } -> (BigInt, Integer, Nullable<SqlUuid>);
     "SELECT a.place, c.member_count, s.sender_id
      FROM unnest({}, {}, {}, {}) WITH ORDINALITY AS a (user_id, conversation_id, after, up_to, place)
-     JOIN messaging.conversations c ON c.id = a.conversation_id
+     JOIN messaging.conversations c ON c.id = a.conversation_id AND c.is_active
      LEFT JOIN LATERAL (
          SELECT DISTINCT l.sender_id
          FROM (SELECT l.sender_id FROM messaging.log l

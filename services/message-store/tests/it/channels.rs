@@ -26,11 +26,11 @@ use crate::{
     function::count,
 };
 
-async fn channel(fixture: &Fixture, users: &[u128]) -> ConversationId {
+pub(crate) async fn channel(fixture: &Fixture, users: &[u128]) -> ConversationId {
     fixture.create(user(users[0]), channel_of(&users[1..])).await.unwrap().id
 }
 
-async fn memberships(fixture: &Fixture, number: u128) -> Memberships {
+pub(crate) async fn memberships(fixture: &Fixture, number: u128) -> Memberships {
     let device = SyncingDevice { user_id: user(number), device_id: device(number), has_cursors: false };
     let request = ReadMembershipsRequest { devices: vec![device] };
     fixture.call::<ReadMemberships>(&request).await.unwrap().pop().unwrap()
@@ -44,7 +44,7 @@ async fn repair(fixture: &Fixture, conversation_id: ConversationId, leaves_after
 }
 
 /// Live messages about a channel, as many as are wanted.
-async fn heard(live: &mut LiveSubscription, channel: ConversationId, wanted: usize) -> Vec<LiveMessage> {
+pub(crate) async fn heard(live: &mut LiveSubscription, channel: ConversationId, wanted: usize) -> Vec<LiveMessage> {
     let mut heard = Vec::new();
     while heard.len() < wanted {
         match live.next().await.unwrap() {
@@ -57,7 +57,7 @@ async fn heard(live: &mut LiveSubscription, channel: ConversationId, wanted: usi
     heard
 }
 
-fn membership(message: &LiveMessage) -> ChannelMembership {
+pub(crate) fn membership(message: &LiveMessage) -> ChannelMembership {
     assert_eq!(message.preamble.kind, LiveKind::Membership);
     serde_json::from_slice(&message.body).unwrap()
 }
@@ -276,7 +276,7 @@ async fn no_change_reads_all_members() {
     let mut connection = connect(&fixture.postgres).await;
     connection.batch_execute(&many).await.unwrap();
     replica.stop().await;
-    let before = read(&mut connection).await;
+    let before = members_read(&mut connection).await;
     let replica = fixture.replica().await;
     for _ in 0..8 {
         for number in 2..=6 {
@@ -286,12 +286,12 @@ async fn no_change_reads_all_members() {
         }
     }
     replica.stop().await;
-    let read = read(&mut connection).await - before;
+    let read = members_read(&mut connection).await - before;
     assert!(read < MEMBERS, "40 changes and messages of 5,001 members read {read} rows");
 }
 
 /// Rows of the members that were read, once every other connection has reported what it did.
-async fn read(connection: &mut diesel_async::AsyncPgConnection) -> i64 {
+pub(crate) async fn members_read(connection: &mut diesel_async::AsyncPgConnection) -> i64 {
     let others = "SELECT count(*) FROM pg_stat_activity \
                   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     wait_for("the other connections to end", async || match count(connection, others).await {

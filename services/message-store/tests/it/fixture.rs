@@ -11,7 +11,7 @@ use entrenous_message_store::{Config, MIGRATIONS, Service};
 use entrenous_model::{ConversationId, DeviceId, EntryId, IdGenerator, UserId};
 use entrenous_protocol::{
     Failure, Limits, NewMessage,
-    entry::{ConversationKind, Encryption, MemberContent, Role},
+    entry::{ConversationKind, MemberContent, Role},
     message::MessageFields,
     rest::{Conversation, CreateConversation, Member, MessagesFrom, Page, User, UserRole, VisibleTo},
     rpc::{
@@ -178,7 +178,8 @@ impl Fixture {
         conversation_id: ConversationId,
         removed: u128,
     ) -> Result<(), Failure> {
-        let request = RemoveMemberRequest { caller: user(caller), conversation_id, user_id: user(removed) };
+        let request =
+            RemoveMemberRequest { caller: user(caller), conversation_id, user_id: user(removed), frame: None };
         self.call::<RemoveMember>(&request).await.map(drop)
     }
 
@@ -257,14 +258,9 @@ pub(crate) fn stranger() -> u128 {
 
 pub(crate) fn group_of(others: &[u128]) -> CreateConversation {
     CreateConversation {
-        kind: ConversationKind::Group,
-        encryption: Encryption::E2ee,
         title: Some("title".to_owned()),
-        description: None,
-        metadata: None,
         members: others.iter().copied().map(user).collect(),
-        history_visible: false,
-        posting: None,
+        ..CreateConversation::of(ConversationKind::Group)
     }
 }
 

@@ -17,6 +17,7 @@ mod plans;
 mod privacy;
 mod published;
 mod reads;
+mod rooms;
 mod scheduled;
 mod sweeping;
 mod sync;

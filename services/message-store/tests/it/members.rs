@@ -134,6 +134,7 @@ async fn one_of_two_owners_always_stays() {
                     caller: user(owner),
                     conversation_id: group,
                     user_id: user(owner),
+                    frame: None,
                 };
                 bus.call::<entrenous_protocol::rpc::store::RemoveMember>(&request, crate::fixture::ANSWER_MAX)
                     .await

@@ -36,6 +36,7 @@ async fn no_hot_statement_reads_a_whole_table() {
     let before = scans(&mut connection).await;
     let replica = fixture.replica().await;
     let group = fixture.group(&[1, 2]).await.id;
+    fixture.manage_rooms().await;
     for _ in 0..8 {
         fixture.append(vec![into(group, 1, sealed("a")), into(group, 2, sealed("a"))]).await;
         fixture.log(Some(1), group).await;
@@ -86,7 +87,7 @@ async fn scans(connection: &mut AsyncPgConnection) -> Vec<String> {
     .unwrap();
     let query = "SELECT relname || ' ' || seq_scan AS seen FROM pg_stat_user_tables WHERE schemaname = 'messaging' \
                  AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions', 'privacy', \
-                                 'blocks', 'scheduled') ORDER BY 1";
+                                 'blocks', 'scheduled', 'bans', 'invites', 'public_channels', 'audit') ORDER BY 1";
     sql_query(query).load::<Seen>(connection).await.unwrap().into_iter().map(|row| row.seen).collect()
 }
 
@@ -106,6 +107,14 @@ const MANY: &str = "
     INSERT INTO messaging.scheduled (sender_id, id, conversation_id, sender_device_id, message, send_at, due_at, created_at)
     SELECT gen_random_uuid(), gen_random_uuid(), id, id, '{}', now() + interval '1 day', now() + interval '1 day', now()
     FROM messaging.conversations;
-    ANALYZE messaging.scheduled, messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
+    ANALYZE messaging.scheduled;
+    INSERT INTO messaging.bans SELECT id, gen_random_uuid(), gen_random_uuid(), now() FROM messaging.conversations;
+    INSERT INTO messaging.invites (id, conversation_id, token_digest, created_by, created_at)
+    SELECT gen_random_uuid(), id, sha256(id::text::bytea), gen_random_uuid(), now() FROM messaging.conversations;
+    INSERT INTO messaging.public_channels SELECT id, random() * 1000, array_to_tsvector(ARRAY['common', id::text]) FROM messaging.conversations;
+    INSERT INTO messaging.audit (id, actor_id, action, conversation_id)
+    SELECT gen_random_uuid(), id, 'x', id FROM messaging.conversations;
+    ANALYZE messaging.bans, messaging.invites, messaging.public_channels, messaging.audit;
+    ANALYZE messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
         messaging.user_versions, messaging.privacy, messaging.blocks;
 ";

@@ -5,13 +5,13 @@ use std::{rc::Rc, time::Duration};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream};
 use entrenous_model::{ConversationId, EntryId, Timestamp, UserId};
 use entrenous_protocol::{
-    Act, CloseCode, NewMessage,
+    Act, CloseCode, Failure, NewMessage,
     entry::ConversationKind,
     frame::{self, ClientFrame, Rejected},
     live::Typing,
     rpc::{
         store::{
-            ActRequest, AppendMessage, ConversationRequest, GetConversation, Schedule, ScheduleRequest,
+            ActRequest, AppendMessage, ConversationRequest, FrameOrigin, GetConversation, Schedule, ScheduleRequest,
             ScheduleResponse,
         },
         tracker::CursorAdvance,
@@ -24,7 +24,7 @@ use super::{Connection, clock::Clock};
 use crate::{
     connection::{Mode, View, device_work::DeviceWork, handshake, outbox::Outgoing},
     presence::watching,
-    sends::{ReplyTo, SendResult},
+    sends::{MembershipChange, ReplyTo, SendResult, Sends},
     typing,
     worker::Worker,
 };
@@ -104,6 +104,12 @@ async fn on_text(worker: &Rc<Worker>, connection: &Rc<Connection>, clock: &Clock
             return send(worker, connection, conversation_id, None, *message, send_at);
         }
         ClientFrame::Act { conversation_id, act } => return perform(worker, connection, id, conversation_id, *act),
+        ClientFrame::JoinConversation { conversation_id } => {
+            return change_membership(worker, connection, id, conversation_id, true);
+        }
+        ClientFrame::LeaveConversation { conversation_id } => {
+            return change_membership(worker, connection, id, conversation_id, false);
+        }
         ClientFrame::DeliveryReceipt { conversation_id, seq } => {
             receipt(worker, connection, id, conversation_id, (seq, 0));
         }
@@ -214,17 +220,9 @@ fn send(
             let scheduling = schedule(Rc::clone(worker), Rc::clone(connection), message, send_at);
             drop(actix_web::rt::spawn(scheduling));
         }
-        None => submit(worker, connection, message),
+        None => hand_over(worker, connection, Some(id), |sends, reply| sends.submit(message, reply)),
     }
     Ok(())
-}
-
-fn submit(worker: &Worker, connection: &Connection, message: AppendMessage) {
-    let id = message.message.id;
-    if let Err(failure) = worker.gateway.sends.submit(message, reply_to(worker, connection, Some(id))) {
-        connection.forget_send(id);
-        connection.send(failure.frame(Some(id)));
-    }
 }
 
 /// Has a message kept until its time. One that is due is sent as any other, after what was sent meanwhile.
@@ -232,7 +230,10 @@ async fn schedule(worker: Rc<Worker>, connection: Rc<Connection>, message: Appen
     let (id, conversation_id) = (message.message.id, message.conversation_id);
     let request = ScheduleRequest { message, send_at };
     let result = match worker.gateway.call::<Schedule>(&request).await {
-        Ok(ScheduleResponse::Due) => return submit(&worker, &connection, request.message),
+        Ok(ScheduleResponse::Due) => {
+            let submit = |sends: &Sends, reply| sends.submit(request.message, reply);
+            return hand_over(&worker, &connection, Some(id), submit);
+        }
         Ok(ScheduleResponse::Sent { stored, .. }) => Ok(Some(stored)),
         Ok(ScheduleResponse::Kept(_)) => Ok(None),
         Err(failure) => Err(failure),
@@ -241,7 +242,7 @@ async fn schedule(worker: Rc<Worker>, connection: Rc<Connection>, message: Appen
     worker.on_sent(&SendResult { origin, conversation_id, id: Some(id), is_counted: false, result });
 }
 
-/// Something done with a message. It comes after what this connection sent before it.
+/// Something done with a message.
 fn perform(
     worker: &Worker,
     connection: &Connection,
@@ -249,10 +250,6 @@ fn perform(
     conversation_id: ConversationId,
     act: Act,
 ) -> Result<(), CloseCode> {
-    check_window(worker, connection)?;
-    if let Some(id) = id {
-        connection.note_send(id, conversation_id);
-    }
     let request = ActRequest {
         conversation_id,
         caller: connection.user_id,
@@ -262,17 +259,52 @@ fn perform(
         act,
         not_after: None,
     };
-    if let Err(failure) = worker.gateway.sends.submit_act(request, reply_to(worker, connection, id)) {
+    submit(worker, connection, id, conversation_id, |sends, reply| sends.submit_act(request, reply))
+}
+
+/// The user comes into a conversation, or leaves it.
+fn change_membership(
+    worker: &Worker,
+    connection: &Connection,
+    id: Option<EntryId>,
+    conversation_id: ConversationId,
+    is_join: bool,
+) -> Result<(), CloseCode> {
+    let entry_id = id.unwrap_or_else(|| worker.gateway.ids.next());
+    let frame = FrameOrigin { entry_id, device_id: connection.device_id, origin: connection.origin };
+    let change = MembershipChange { conversation_id, user_id: connection.user_id, is_join, frame };
+    submit(worker, connection, id, conversation_id, |sends, reply| sends.submit_membership(change, reply))
+}
+
+/// Puts something on its way; it comes after what this connection sent into the conversation before it.
+fn submit(
+    worker: &Worker,
+    connection: &Connection,
+    id: Option<EntryId>,
+    conversation_id: ConversationId,
+    submit: impl FnOnce(&Sends, ReplyTo) -> Result<(), Failure>,
+) -> Result<(), CloseCode> {
+    check_window(worker, connection)?;
+    if let Some(id) = id {
+        connection.note_send(id, conversation_id);
+    }
+    hand_over(worker, connection, id, submit);
+    Ok(())
+}
+
+fn hand_over(
+    worker: &Worker,
+    connection: &Connection,
+    id: Option<EntryId>,
+    submit: impl FnOnce(&Sends, ReplyTo) -> Result<(), Failure>,
+) {
+    let reply = ReplyTo::Connection { worker: worker.events.clone(), origin: connection.origin, id };
+    if let Err(failure) = submit(&worker.gateway.sends, reply) {
         if let Some(id) = id {
             connection.forget_send(id);
         }
         connection.send(failure.frame(id));
     }
-    Ok(())
-}
-
-fn reply_to(worker: &Worker, connection: &Connection, id: Option<EntryId>) -> ReplyTo {
-    ReplyTo::Connection { worker: worker.events.clone(), origin: connection.origin, id }
 }
 
 /// So many may await their ack, and no more.

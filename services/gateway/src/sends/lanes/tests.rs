@@ -267,6 +267,7 @@ fn number(queued: &Queued) -> u128 {
     let id = match &queued.item {
         Item::Message(message) => message.message.id,
         Item::Act(act) => act.id,
+        Item::Membership(change) => change.frame.entry_id,
     };
     id.as_uuid().as_u128()
 }
