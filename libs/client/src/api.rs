@@ -8,14 +8,16 @@ use entrenous_protocol::{
     act::{NewEdit, Reaction},
     entry::Role,
     rest::{
-        AddMember, Conversation, CreateConversation, Device, Login, LoginDevice, MarkRead, Member, Message,
-        MessageReaction, MessageReceipts, Page, Profile, ProfilePatch, Refresh, Register, Tokens, UnreadEntries, User,
+        AddMember, Conversation, ConversationPatch, CreateConversation, Device, Invite, Login, LoginDevice, MarkRead,
+        Member, MemberPatch, Message, MessageReaction, MessageReceipts, NewInvite, Page, Profile, ProfilePatch,
+        PublicChannel, Refresh, Register, Tokens, UnreadEntries, User,
     },
     status::{OwnStatus, StatusChoice, UserStatus},
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{ApiError, OutgoingMessage, Refusal};
@@ -262,6 +264,112 @@ impl Api {
     /// As every call.
     pub async fn remove_member(&self, conversation_id: ConversationId, user_id: UserId) -> Result<(), ApiError> {
         empty(self.request(Method::DELETE, &format!("conversations/{conversation_id}/members/{user_id}"))).await
+    }
+
+    /// Gives a member another role.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_role(
+        &self,
+        conversation_id: ConversationId,
+        user_id: UserId,
+        role: Role,
+    ) -> Result<Member, ApiError> {
+        self.update_member(conversation_id, user_id, &MemberPatch { role: Some(role), settings: None }).await
+    }
+
+    /// Merges into one's own settings of a conversation: a key that is absent stays, `null` removes it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_own_settings(
+        &self,
+        conversation_id: ConversationId,
+        own_id: UserId,
+        settings: Map<String, Value>,
+    ) -> Result<Member, ApiError> {
+        self.update_member(conversation_id, own_id, &MemberPatch { role: None, settings: Some(settings) }).await
+    }
+
+    async fn update_member(
+        &self,
+        conversation_id: ConversationId,
+        user_id: UserId,
+        patch: &MemberPatch,
+    ) -> Result<Member, ApiError> {
+        let request = self.request(Method::PATCH, &format!("conversations/{conversation_id}/members/{user_id}"));
+        json(request.json(patch)).await
+    }
+
+    /// Changes the settings of a conversation.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn update_conversation(
+        &self,
+        conversation_id: ConversationId,
+        patch: &ConversationPatch,
+    ) -> Result<Conversation, ApiError> {
+        json(self.request(Method::PATCH, &format!("conversations/{conversation_id}")).json(patch)).await
+    }
+
+    /// Deletes a group or channel for everyone.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn delete_conversation(&self, conversation_id: ConversationId) -> Result<(), ApiError> {
+        empty(self.request(Method::DELETE, &format!("conversations/{conversation_id}"))).await
+    }
+
+    /// Joins a public group or channel.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn join(&self, conversation_id: ConversationId) -> Result<Conversation, ApiError> {
+        json(self.request(Method::POST, &format!("conversations/{conversation_id}/join"))).await
+    }
+
+    /// Public channels with these words, or all, the largest first; `cursor` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn channels(&self, query: Option<&str>, cursor: Option<&str>) -> Result<Page<PublicChannel>, ApiError> {
+        let asked = [("query", query), ("cursor", cursor)];
+        let asked: Vec<_> = asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        json(self.request(Method::GET, "channels").query(&asked)).await
+    }
+
+    /// Makes a link that lets people in.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn create_invite(&self, conversation_id: ConversationId, invite: &NewInvite) -> Result<Invite, ApiError> {
+        json(self.request(Method::POST, &format!("conversations/{conversation_id}/invites")).json(invite)).await
+    }
+
+    /// Joins by the token of an invite.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn join_by_invite(&self, token: &str) -> Result<Conversation, ApiError> {
+        json(self.request(Method::POST, &format!("invites/{token}/join"))).await
+    }
+
+    /// Removes somebody, if they are there, and keeps them out.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn ban(&self, conversation_id: ConversationId, user_id: UserId) -> Result<(), ApiError> {
+        empty(self.request(Method::PUT, &format!("conversations/{conversation_id}/bans/{user_id}"))).await
+    }
+
+    /// Lets somebody come back.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn unban(&self, conversation_id: ConversationId, user_id: UserId) -> Result<(), ApiError> {
+        empty(self.request(Method::DELETE, &format!("conversations/{conversation_id}/bans/{user_id}"))).await
     }
 
     /// Sends a message into a conversation.

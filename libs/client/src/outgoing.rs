@@ -202,6 +202,12 @@ pub fn device_message_ack(id: Option<EntryId>, up_to: u64) -> String {
     print("device_message_ack", id, &json!({"up_to": up_to}))
 }
 
+/// The frame that joins a public conversation, or leaves one.
+pub fn membership(id: Option<EntryId>, conversation_id: ConversationId, is_join: bool) -> String {
+    let name = if is_join { "join_conversation" } else { "leave_conversation" };
+    print(name, id, &json!({"conversation_id": conversation_id}))
+}
+
 /// The frame of an act on a message.
 pub fn act(id: Option<EntryId>, conversation_id: ConversationId, act: &Act) -> String {
     let message_id = act.message_id();

@@ -20,6 +20,7 @@ mod privacy;
 mod promises;
 mod receipts;
 mod scheduled;
+mod rooms;
 mod stays;
 mod support;
 mod traces;
