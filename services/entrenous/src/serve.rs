@@ -33,7 +33,7 @@ pub(crate) async fn run(service: Service, pairs: &Pairs, shutdown: Shutdown) -> 
     match service {
         Service::Gateway => entrenous_gateway::run(settings(pairs)?, shutdown).await,
         Service::Identity => entrenous_identity::run(settings(pairs)?, shutdown).await,
-        Service::MessageStore => entrenous_message_store::run(settings(pairs)?, shutdown).await,
+        Service::MessageStore => Box::pin(entrenous_message_store::run(settings(pairs)?, shutdown)).await,
         Service::DeliveryTracker => entrenous_delivery_tracker::run(settings(pairs)?, shutdown).await,
         Service::Presence => entrenous_presence::run(settings(pairs)?, shutdown).await,
     }

@@ -19,7 +19,7 @@ use utoipa::{
 
 use crate::routes::{
     auth, bans, blocks, conversations, devices, follows, invites, joins, log, members, messages, operations, pins,
-    reactions, receipts, reference, scheduled, statuses, undelivered, unread, users,
+    reactions, receipts, reference, scheduled, search, statuses, undelivered, unread, users,
 };
 
 /// The description, as it is served and as docs/openapi.json keeps it.
@@ -91,6 +91,10 @@ pub fn text() -> &'static str {
         scheduled::list,
         scheduled::change,
         scheduled::cancel,
+        messages::thread,
+        messages::history_with,
+        messages::history_of,
+        search::search,
         undelivered::list,
         unread::list,
         unread::mark,

@@ -17,6 +17,7 @@ pub(crate) mod reactions;
 pub(crate) mod receipts;
 pub(crate) mod reference;
 pub(crate) mod scheduled;
+pub(crate) mod search;
 pub(crate) mod statuses;
 pub(crate) mod undelivered;
 pub(crate) mod unread;
@@ -56,6 +57,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     reactions::configure(config);
     pins::configure(config);
     scheduled::configure(config);
+    search::configure(config);
     unread::configure(config);
     undelivered::configure(config);
     receipts::configure(config);

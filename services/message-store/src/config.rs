@@ -7,6 +7,8 @@ use entrenous_config::Secret;
 use entrenous_db::DbConfig;
 use entrenous_runtime::ProcessConfig;
 
+use crate::moderation::ModerationConfig;
+
 /// Settings of the message store.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "message-store", about = "Entrenous message store: conversations, members, and their logs")]
@@ -26,6 +28,12 @@ pub struct Config {
     /// Scheduled messages of a user, at most.
     #[arg(long, env, default_value = "100")]
     pub scheduled_messages_max: NonZeroU32,
+    /// Language of the texts in clear that are written from now on: a text search configuration of PostgreSQL, such as `simple` (no language: every word as it stands) or `german`. Texts that are there stay findable by the rules of theirs; the replica that started last decides.
+    #[arg(long, env, default_value = "simple")]
+    pub search_language: String,
+    /// Checks of clear text.
+    #[command(flatten)]
+    pub moderation: ModerationConfig,
     /// The database.
     #[command(flatten)]
     pub db: DbConfig,

@@ -4,6 +4,7 @@ pub mod digest;
 pub(crate) mod rights;
 pub(crate) mod rounds;
 pub(crate) mod scheduling;
+pub(crate) mod search;
 pub(crate) mod settings;
 pub(crate) mod sweep;
 pub(crate) mod token;

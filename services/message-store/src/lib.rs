@@ -4,7 +4,9 @@ mod config;
 mod domain;
 mod drain;
 mod error;
+mod expire;
 mod metrics;
+mod moderation;
 mod publish;
 mod recount;
 mod rpc;
@@ -15,6 +17,7 @@ mod tidy;
 
 pub use config::Config;
 pub use domain::digest;
+pub use moderation::{ModerationConfig, OnSilence, WordsAction};
 pub use service::{Service, run};
 
 /// The service's name: in subjects, in its user on NATS, in logs.

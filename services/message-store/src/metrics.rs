@@ -37,6 +37,7 @@ impl Metrics {
         );
         describe_counter!("chat_scheduled_messages_total", "Scheduled messages whose time had come, by outcome.");
         describe_histogram!("chat_scheduled_lag_seconds", "How long after their time scheduled messages were sent.");
+        describe_counter!("chat_messages_expired_total", "Messages erased because their time had come.");
         describe_counter!("chat_feed_partitions_dropped_total", "Partitions of the feed that were dropped.");
         Self
     }
@@ -123,6 +124,11 @@ impl Metrics {
     /// A scheduled message was to be sent.
     pub(crate) fn scheduled_message(self, outcome: &'static str) {
         counter!("chat_scheduled_messages_total", "outcome" => outcome).increment(1);
+    }
+
+    /// Messages were erased because their time had come.
+    pub(crate) fn messages_expired(self, erased: u64) {
+        counter!("chat_messages_expired_total").increment(erased);
     }
 
     /// A partition of the feed was dropped.

@@ -18,6 +18,8 @@ mod ranges;
 mod reads;
 mod roles;
 mod scheduled;
+mod screen;
+mod search;
 mod settings;
 mod unread;
 
@@ -34,6 +36,7 @@ use crate::{
     digest::DigestKey,
     error::RequestError,
     metrics::Metrics,
+    moderation::Moderation,
     publish::{Incarnation, Publisher},
     store::devices,
 };
@@ -60,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) publisher: Publisher,
     pub(crate) incarnation: Incarnation,
     pub(crate) known_directs: directs::KnownDirects,
+    pub(crate) known_encryptions: screen::KnownEncryptions,
+    pub(crate) moderation: Arc<Moderation>,
     pub(crate) bounds: Bounds,
     /// Wakes whoever sends scheduled messages: something may be due sooner.
     pub(crate) due_sooner: Arc<Notify>,
@@ -77,6 +82,7 @@ pub(crate) struct Bounds {
 }
 
 pub(crate) use directs::KnownDirects;
+pub(crate) use screen::KnownEncryptions;
 
 impl Context {
     /// A connection, within the time that the caller gives.
@@ -165,6 +171,7 @@ pub(crate) async fn serve(context: &Context, bus: &Bus, tasks: &Tasks, stop: &Sh
         GetMessage => history::get,
         ListPins => history::pins,
         ListReactions => history::reactions,
+        Search => search::handle,
         ReadUnread => unread::read,
         ListUnread => unread::list,
         ReadAuthors => unread::authors,

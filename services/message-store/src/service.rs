@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use crate::{
     Config, SERVICE,
     digest::DigestKey,
-    drain,
+    drain, expire,
     metrics::Metrics,
+    moderation::Moderation,
     publish::{Incarnation, Means, Publisher},
     recount,
-    rpc::{self, Bounds, KnownDirects},
+    rpc::{self, Bounds, KnownDirects, KnownEncryptions},
     scheduler,
-    store::{devices, feed},
+    store::{devices, feed, search},
     tidy,
 };
 
@@ -49,6 +50,9 @@ pub struct Service {
     /// Connections that everything but appends may use at once.
     others_max: usize,
     digest_key: DigestKey,
+    moderation: Moderation,
+    search_language: String,
+    tasks: Tasks,
     bounds: Bounds,
     late_max: Duration,
     publishes: bool,
@@ -67,6 +71,8 @@ impl Service {
             conversations_per_user: config.conversations_per_user_max.get(),
             scheduled_messages: config.scheduled_messages_max.get(),
         };
+        let tasks = Tasks::new();
+        let moderation = Moderation::new(&config.moderation, &tasks)?;
         let readiness = Readiness::new();
         for check in ["serving", "database", "nats"] {
             readiness.set(check, false);
@@ -77,7 +83,20 @@ impl Service {
         let connections = config.db.database_connections_max.get();
         let others_max = connections - connections / 4;
         let late_max = late_max(&config.db);
-        Ok(Self { admin, readiness, bus, database, others_max, digest_key, bounds, late_max, publishes: true })
+        Ok(Self {
+            admin,
+            readiness,
+            bus,
+            database,
+            others_max,
+            digest_key,
+            moderation,
+            search_language: config.search_language.clone(),
+            tasks,
+            bounds,
+            late_max,
+            publishes: true,
+        })
     }
 
     /// For tests: commits, and does nothing afterwards: no publishing, no marks, no sweeping, as if the process died at that
@@ -103,12 +122,12 @@ impl Service {
     /// # Errors
     /// When a part that the service cannot do without ended by itself.
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { admin, readiness, bus, database, others_max, digest_key, bounds, late_max, publishes } = self;
+        let Self { admin, readiness, bus, database, others_max, digest_key, bounds, late_max, publishes, .. } = self;
+        let Self { moderation, search_language, tasks, .. } = self;
         // A child, so that the end of a vital task stops this service and can be told from being asked to stop.
         let stop = shutdown.child();
         let admin_stop = Shutdown::new();
         let admin = tokio::spawn(admin.serve(admin_stop.clone()));
-        let tasks = Tasks::new();
         let metrics = Metrics::describe();
         let incarnation = Incarnation::default();
         let watch = Watch {
@@ -116,6 +135,7 @@ impl Service {
             bus: bus.clone(),
             database: database.clone(),
             incarnation: incarnation.clone(),
+            search_language,
         };
         {
             let clock = Arc::new(SystemClock);
@@ -141,6 +161,8 @@ impl Service {
                 publisher,
                 incarnation,
                 known_directs: KnownDirects::default(),
+                known_encryptions: KnownEncryptions::default(),
+                moderation: Arc::new(moderation),
                 bounds,
                 due_sooner: Arc::default(),
                 late_max,
@@ -157,6 +179,7 @@ impl Service {
             tasks.spawn_vital("drain", stop.clone(), draining);
         }
         tasks.spawn_vital("recount", stop.clone(), recount::run(database.clone(), metrics, stop.clone()));
+        tasks.spawn_vital("expire", stop.clone(), expire::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("tidy", stop.clone(), tidy::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("watch", stop.clone(), watch.run(stop.clone()));
 
@@ -180,6 +203,7 @@ struct Watch {
     bus: Bus,
     database: Database,
     incarnation: Incarnation,
+    search_language: String,
 }
 
 /// How long after its time a feed row may become visible, at most. Whoever writes one gives up when the request's time is
@@ -198,6 +222,7 @@ impl Watch {
     async fn run(self, stop: Shutdown) {
         let mut interval = tokio::time::interval(WATCH_INTERVAL);
         let mut partitions_due = Instant::now();
+        let mut is_language_chosen = false;
         loop {
             tokio::select! {
                 () = stop.triggered() => return,
@@ -207,7 +232,7 @@ impl Watch {
             let is_due = Instant::now() >= partitions_due;
             tokio::select! {
                 () = stop.triggered() => return,
-                outcome = self.look(is_due) => {
+                outcome = self.look(is_due, &mut is_language_chosen) => {
                     self.readiness.set("database", outcome.is_ok());
                     match outcome {
                         Ok(()) if is_due => partitions_due = Instant::now() + PARTITIONS_INTERVAL,
@@ -219,9 +244,14 @@ impl Watch {
         }
     }
 
-    async fn look(&self, make_partitions: bool) -> Result<(), DbError> {
+    async fn look(&self, make_partitions: bool, is_language_chosen: &mut bool) -> Result<(), DbError> {
         let mut connection = self.database.get().await?;
         self.incarnation.set(devices::read_incarnation(&mut connection).await?);
+        if !*is_language_chosen {
+            let chosen = search::choose_language(&mut connection, &self.search_language).await;
+            chosen.inspect_err(|error| tracing::error!(%error, "SEARCH_LANGUAGE cannot be used"))?;
+            *is_language_chosen = true;
+        }
         if make_partitions {
             // Without them rows go to the default partition: no reason not to be ready.
             let made = feed::make_partitions(&mut connection).await;

@@ -13,6 +13,7 @@ pub(crate) mod conversations;
 pub(crate) mod devices;
 pub(crate) mod directs;
 pub(crate) mod entries;
+pub(crate) mod expired;
 pub(crate) mod feed;
 pub(crate) mod feed_entries;
 pub(crate) mod invites;
@@ -21,6 +22,8 @@ pub(crate) mod memberships;
 pub(crate) mod pending_device_messages;
 pub(crate) mod privacy;
 pub(crate) mod scheduled;
+pub(crate) mod screening;
+pub(crate) mod search;
 pub(crate) mod settings;
 pub(crate) mod unread;
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::methods;
 use crate::{
     Failure, NewMessage,
-    entry::{ConversationKind, EntryKind, Role},
+    entry::{ConversationKind, EntryKind, MessageType, Role},
     rest::{
         Ban, Conversation, ConversationPatch, CreateConversation, Invite, Member, MessageReaction, MessagesFrom,
         NewInvite, Page, PublicChannel, VisibleTo,
@@ -63,6 +63,8 @@ methods! { "message-store" {
     RevokeInvite = "revoke_invite": RevokeInviteRequest => super::Done;
     /// History: messages only.
     History = "history": HistoryRequest => Page<Box<RawValue>>;
+    /// Full text of what the caller may read in clear, newest first.
+    Search = "search": SearchRequest => Page<Box<RawValue>>;
     /// One message, as history shows it.
     GetMessage = "get_message": GetMessageRequest => Box<RawValue>;
     /// The pinned messages, latest pin first.
@@ -226,6 +228,9 @@ pub struct Stored {
     pub expires_at: Option<Timestamp>,
     /// An earlier request had stored it.
     pub is_repeat: bool,
+    /// The content that was stored may be another than the one that was sent: clear text passes checks on its way.
+    #[serde(default)]
+    pub may_differ: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -463,6 +468,27 @@ pub struct HistoryRequest {
     pub conversation_id: ConversationId,
     pub position: HistoryPosition,
     pub limit: u32,
+    #[serde(default)]
+    pub filter: HistoryFilter,
+}
+
+/// Which messages history shows; those of which everything that is set holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HistoryFilter {
+    /// Sent at this moment or later, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// … and at this one or before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_id: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<MessageType>,
+    /// Replies in this thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<EntryId>,
 }
 
 /// Which page of history; seqs are not included, but for `Around`.
@@ -474,6 +500,35 @@ pub enum HistoryPosition {
     Before(u64),
     After(u64),
     Around(u64),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SearchRequest {
+    pub caller: UserId,
+    /// As people write it: words, "phrases", or, -without.
+    pub query: String,
+    #[serde(default)]
+    pub conversation_id: Option<ConversationId>,
+    #[serde(default)]
+    pub sender_id: Option<UserId>,
+    /// Sent at this moment or later, …
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// … and at this one or before.
+    #[serde(default)]
+    pub to: Option<Timestamp>,
+    /// `next` of the page before.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    pub limit: u32,
+}
+
+/// Never what is looked for.
+impl std::fmt::Debug for SearchRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SearchRequest").field("caller", &self.caller).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -669,6 +724,9 @@ pub struct Membership {
     /// Something after `device_start_seq` mentions the user.
     #[serde(default)]
     pub has_mention: bool,
+    /// Where that was the last time; 0: nowhere.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub last_mention_seq: u64,
     /// How many had left the channel when the user was a member; 0 elsewhere.
     #[serde(default)]
     pub leaves: u64,
@@ -780,6 +838,11 @@ pub struct ReadVisibleRequest {
 pub struct ReadBlockedRequest {
     pub user_id: UserId,
     pub conversation_id: ConversationId,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(seq: &u64) -> bool {
+    *seq == 0
 }
 
 /// Cursors by conversation, as `sync` has them.

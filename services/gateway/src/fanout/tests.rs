@@ -117,7 +117,7 @@ fn sent(connection: &Connection) -> Vec<(String, u64)> {
 
 fn stored(seq: u64) -> Stored {
     let sent_at = chrono::DateTime::from_timestamp_millis(1_700_000_000_000).unwrap().into();
-    Stored { seq, sent_at, expires_at: None, is_repeat: false }
+    Stored { seq, sent_at, expires_at: None, is_repeat: false, may_differ: false }
 }
 
 fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<(String, u64)> {
@@ -352,6 +352,7 @@ fn a_connection_whose_first_sync_is_under_way_is_joined_to_nothing() {
         last_seq: 9,
         device_start_seq: 0,
         has_mention: false,
+        last_mention_seq: 0,
         leaves: 0,
     };
     let memberships = Memberships { conversations: vec![membership], left: Vec::new(), membership_version: 2 };

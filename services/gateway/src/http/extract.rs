@@ -16,7 +16,9 @@ use actix_web::{
     web,
 };
 use bytes::BytesMut;
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc};
 use entrenous_auth::Claims;
+use entrenous_model::Timestamp;
 use entrenous_protocol::{
     Code, Failure,
     frame::describe,
@@ -252,6 +254,19 @@ impl Query {
         parsed.map_err(|_| Failure::invalid(name, "must be a UUID"))
     }
 
+    /// A moment, where it is given: RFC 3339, or a date alone.
+    ///
+    /// # Errors
+    /// `invalid_request` naming it, when it is neither.
+    pub(crate) fn moment(&self, name: &str, of_date: OfDate) -> Result<Option<Timestamp>, Failure> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let moment = parse_moment(text, of_date).filter(|moment| (0..10_000).contains(&moment.year()));
+        let moment = moment.ok_or_else(|| Failure::invalid(name, "must be a time or date of RFC 3339"))?;
+        Ok(Some(moment.into()))
+    }
+
     /// A position in a log.
     ///
     /// # Errors
@@ -259,6 +274,28 @@ impl Query {
     pub(crate) fn seq(&self, name: &str) -> Result<Option<u64>, Failure> {
         self.number(name, 0..=SEQ_MAX)
     }
+}
+
+/// What a date without a time stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OfDate {
+    /// Its first millisecond in UTC.
+    Begin,
+    /// Its last one.
+    End,
+}
+
+fn parse_moment(text: &str, of_date: OfDate) -> Option<DateTime<Utc>> {
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        let begin = date.and_time(NaiveTime::MIN).and_utc();
+        return match of_date {
+            OfDate::Begin => Some(begin),
+            OfDate::End => begin.checked_add_signed(TimeDelta::days(1) - TimeDelta::milliseconds(1)),
+        };
+    }
+    // In a query that nobody encoded, the plus of an offset is a blank.
+    let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+")).ok()?;
+    Some(moment.with_timezone(&Utc))
 }
 
 /// A seq is a PostgreSQL `bigint`.
@@ -367,6 +404,22 @@ mod tests {
         assert_eq!(query.seq("around").unwrap(), None);
         for bad in ["limit=0", "limit=-1", "limit=", "limit=1.5", "limit=99999999999999999999"] {
             assert!(Query::parse(bad).limit(10, 100).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_are_times_or_dates() {
+        let moment = |text: &str, of_date| {
+            let query = Query(vec![("from".to_owned(), text.to_owned())]);
+            query.moment("from", of_date).map(|moment| moment.unwrap().to_string())
+        };
+        assert_eq!(moment("2026-11-20", OfDate::Begin).unwrap(), "2026-11-20T00:00:00.000Z");
+        assert_eq!(moment("2026-11-20", OfDate::End).unwrap(), "2026-11-20T23:59:59.999Z");
+        for same in ["2026-11-20T10:30:00+01:00", "2026-11-20T10:30:00 01:00", "2026-11-20T09:30:00Z"] {
+            assert_eq!(moment(same, OfDate::End).unwrap(), "2026-11-20T09:30:00.000Z");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-11-20T10:30:00", "+262142-12-31", "1795000000"] {
+            assert!(moment(bad, OfDate::End).is_err(), "{bad}");
         }
     }
 

@@ -13,7 +13,7 @@ use entrenous_protocol::{
     limits::{LOG_PAGE_MAX, PAGE_BYTES_MAX},
     rest::Page,
     rpc::{
-        store::{Attaching, Range, ReadRanges, ReadRangesRequest},
+        store::{Attaching, Membership, Range, ReadRanges, ReadRangesRequest},
         tracker,
     },
 };
@@ -79,17 +79,19 @@ fn payload(frame: &RawValue) -> Result<Box<RawValue>, Failure> {
 /// What the device is behind in, the most urgent first.
 async fn behind(gateway: &Gateway, caller: &Claims, limit: u32) -> Result<Vec<Range>, Failure> {
     let device = Attaching { user_id: caller.sub, device_id: caller.device_id };
-    let mut memberships = gateway.store.memberships(device, false).await?.conversations;
+    let memberships = gateway.store.memberships(device, false).await?.conversations;
     let request = tracker::DeviceCursorsRequest { device_id: caller.device_id };
     let cursors = gateway.call::<tracker::DeviceCursors>(&request).await?;
     let cursors: HashMap<_, _> =
         cursors.into_iter().map(|cursor| (cursor.conversation_id, cursor.delivered_seq)).collect();
-    memberships.sort_by_key(rank);
-    let range = |membership: entrenous_protocol::rpc::store::Membership| {
+    let range = |membership: Membership| {
         let conversation_id = membership.conversation_id;
         let acknowledged = cursors.get(&conversation_id).copied().unwrap_or(membership.device_start_seq);
         let after = acknowledged.max(membership.readable_from.saturating_sub(1));
-        (after < membership.last_seq).then_some(Range { conversation_id, after, limit, leaves_after: 0 })
+        let range = Range { conversation_id, after, limit, leaves_after: 0 };
+        (after < membership.last_seq).then(|| (rank(&membership, after), range))
     };
-    Ok(memberships.into_iter().filter_map(range).collect())
+    let mut ranges: Vec<_> = memberships.into_iter().filter_map(range).collect();
+    ranges.sort_by_key(|(rank, _)| *rank);
+    Ok(ranges.into_iter().map(|(_, range)| range).collect())
 }

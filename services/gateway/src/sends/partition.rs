@@ -212,7 +212,7 @@ async fn change_membership(
     };
     match changed {
         Ok(MembershipChanged { entry: Some(MembershipEntry { seq, sent_at }), .. }) => {
-            Ok(AppendResult::Stored(Stored { seq, sent_at, expires_at: None, is_repeat: false }))
+            Ok(AppendResult::Stored(Stored { seq, sent_at, expires_at: None, is_repeat: false, may_differ: false }))
         }
         Ok(MembershipChanged { entry: None, .. }) => Ok(AppendResult::Done),
         Err(failure) if failure.code == Code::Unavailable => Err(failure),

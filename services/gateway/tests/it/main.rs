@@ -4,6 +4,7 @@
 mod rest_auth;
 mod rest_away;
 mod rest_browsers;
+mod rest_clear;
 mod rest_conversations;
 mod rest_errors;
 mod rest_messages;

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{
     Context,
     change::{check_in_time, retried},
+    screen::Draft,
 };
 use crate::{
     domain::rights::{Action, may, unwanted},
@@ -43,18 +44,42 @@ pub(super) async fn handle(
     request: ActRequest,
     deadline: Deadline,
 ) -> Result<AppendResult, RequestError> {
+    let screened = match screen(&context, &request, deadline).await {
+        Ok(screened) => screened,
+        Err(RequestError::Refused(failure)) => return Ok(AppendResult::Refused(failure)),
+        Err(error) => return Err(error),
+    };
     let worker = context.clone();
-    let work = move || attempt(worker.clone(), request.clone(), deadline).boxed();
+    let work = move || attempt(worker.clone(), request.clone(), screened.clone(), deadline).boxed();
     match context.write(deadline, retried(deadline, work)).await {
         Err(RequestError::Refused(failure)) => Ok(AppendResult::Refused(failure)),
         outcome => outcome,
     }
 }
 
-async fn attempt(context: Context, request: ActRequest, deadline: Deadline) -> Result<AppendResult, RequestError> {
+/// What is to be stored of an edit in clear text, where that is to be judged.
+async fn screen(
+    context: &Context,
+    request: &ActRequest,
+    deadline: Deadline,
+) -> Result<Option<Box<RawValue>>, RequestError> {
+    let Act::Edit(edit) = &request.act else { return Ok(None) };
+    if edit.is_sealed {
+        return Ok(None);
+    }
+    let ActRequest { conversation_id, caller: sender_id, id, .. } = *request;
+    context.screen_one(Draft { conversation_id, sender_id, id, content: &edit.content, mentions: 0 }, deadline).await
+}
+
+async fn attempt(
+    context: Context,
+    request: ActRequest,
+    screened: Option<Box<RawValue>>,
+    deadline: Deadline,
+) -> Result<AppendResult, RequestError> {
     let mut connection = context.append_connection(deadline).await?;
     context.know_incarnation(&mut connection).await?;
-    let doing = Doing { context: &context, request: &request, batch_id: context.ids.next() };
+    let doing = Doing { context: &context, request: &request, screened, batch_id: context.ids.next() };
     let transaction = connection.transaction(async |connection| doing.run(connection, deadline).await);
     let done = context.measured("act", transaction).await?;
     Ok(doing.tell(done))
@@ -85,6 +110,8 @@ struct Appended {
 struct Doing<'a> {
     context: &'a Context,
     request: &'a ActRequest,
+    /// In the place of the content of an edit.
+    screened: Option<Box<RawValue>>,
     batch_id: Uuid,
 }
 
@@ -153,7 +180,7 @@ impl Doing<'_> {
         }
         let signature = edit.signature.as_ref().and_then(|signature| STANDARD.decode(signature).ok());
         let entry = ActEntry {
-            content: Some(edit.content.get().as_bytes().to_vec()),
+            content: Some(self.screened.as_ref().unwrap_or(&edit.content).get().as_bytes().to_vec()),
             request_digest: Some(digest.to_vec()),
             metadata: edit.metadata.as_ref().map(|metadata| metadata.get().to_owned()),
             signature,
@@ -359,7 +386,7 @@ impl Doing<'_> {
 
 /// What was done before.
 fn stored(seq: i64, sent_at: Timestamp) -> Stored {
-    Stored { seq: to_u64(seq), sent_at, expires_at: None, is_repeat: true }
+    Stored { seq: to_u64(seq), sent_at, expires_at: None, is_repeat: true, may_differ: false }
 }
 
 /// The role allows it, and the other of a direct conversation does.

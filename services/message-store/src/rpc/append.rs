@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
+use ahash::AHashSet;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
@@ -48,7 +49,7 @@ pub(crate) async fn handle(
     request: AppendRequest,
     deadline: Deadline,
 ) -> Result<AppendResponse, RequestError> {
-    let AppendRequest { messages, not_after } = request;
+    let AppendRequest { mut messages, not_after } = request;
     check_size(&messages)?;
     context.metrics.batch_received(messages.len());
     let refusals = context.make_directs_of(&messages, deadline).await?;
@@ -61,11 +62,15 @@ pub(crate) async fn handle(
                 .map(AppendResult::Refused)
         })
         .collect();
-    let pieces = pieces(&context, &messages, &results);
+    // What an id stands for is what the client sent, whatever is stored of it.
+    let mut pieces = pieces(&context, &messages, &results);
+    let changed = context.screen_batch(&mut messages, &mut results, deadline).await?;
+    pieces.retain(|piece| results.get(piece.index).is_some_and(Option::is_none));
     let not_after = not_after.map(Timestamp::as_datetime);
     let batch = Batch {
         context: context.clone(),
         messages: Arc::new(messages),
+        changed,
         deadline,
         not_after,
         calls: 0,
@@ -112,7 +117,7 @@ pub(super) async fn rehearse(
     match context.measured("rehearse_append", rehearsal).await {
         Err(Rehearsed::Judged(rows)) => {
             let row = rows.first().ok_or_else(Failure::internal)?;
-            Ok(result_of(row, message))
+            Ok(result_of(row, message, false))
         }
         Err(Rehearsed::Failed(AppendError::Busy)) => Ok(AppendResult::Busy),
         Err(Rehearsed::Failed(AppendError::Late)) => Err(RequestError::Late),
@@ -153,6 +158,8 @@ fn piece(context: &Context, index: usize, message: &AppendMessage) -> BatchPiece
 struct Batch {
     context: Context,
     messages: Arc<Vec<AppendMessage>>,
+    /// Places of those whose content is another than was sent.
+    changed: AHashSet<usize>,
     deadline: Deadline,
     /// By the clock of the database.
     not_after: Option<DateTime<Utc>>,
@@ -284,7 +291,7 @@ impl Batch {
             let Some((piece, message)) = place.and_then(|place| messages.get(place)) else {
                 continue;
             };
-            let result = result_of(row, message);
+            let result = result_of(row, message, self.changed.contains(&piece.index));
             if let (AppendResult::Stored(stored), "stored") = (&result, row.outcome.as_str()) {
                 self.context.metrics.message_stored(message.message.message_type, message.message.content.get().len());
                 let countable_no = to_u64(row.countable_no.unwrap_or_default());
@@ -361,14 +368,19 @@ fn array_text<T: std::fmt::Display>(ids: &[T]) -> Option<String> {
     Some(format!("{{{}}}", ids.join(",")))
 }
 
-fn result_of(row: &Appended, message: &AppendMessage) -> AppendResult {
+fn result_of(row: &Appended, message: &AppendMessage, is_changed: bool) -> AppendResult {
     match (row.outcome.as_str(), row.seq, row.sent_at) {
         (outcome @ ("stored" | "repeat"), Some(seq), Some(sent_at)) => AppendResult::Stored(Stored {
             seq: to_u64(seq),
             sent_at: sent_at.into(),
             expires_at: row.expires_at.map(Into::into),
             is_repeat: outcome == "repeat",
+            may_differ: is_changed || (outcome == "repeat" && !message.message.is_sealed),
         }),
+        ("rate_limited", ..) => AppendResult::Refused(slowed_down(row)),
+        ("unknown_mentions", ..) => {
+            AppendResult::Refused(Failure::invalid("mentions", "names somebody who is no member"))
+        }
         ("busy", ..) => AppendResult::Busy,
         ("not_found", ..) => AppendResult::Refused(Failure::not_found()),
         ("forbidden", ..) if row.direct_low_id.is_some() => AppendResult::Refused(unwanted()),
@@ -385,6 +397,14 @@ fn result_of(row: &Appended, message: &AppendMessage) -> AppendResult {
             AppendResult::Refused(Failure::internal())
         }
     }
+}
+
+/// Slow mode: how long the sender has to wait.
+fn slowed_down(row: &Appended) -> Failure {
+    let wait = row.expires_at.zip(row.sent_at).map(|(until, now)| until - now);
+    let wait_ms = wait.and_then(|wait| u64::try_from(wait.num_milliseconds()).ok());
+    Failure::new(Code::RateLimited, "slow mode: the last message was too short a time ago")
+        .with_retry_after_ms(wait_ms.unwrap_or_default().max(1))
 }
 
 fn outcome_name(result: &AppendResult) -> &'static str {

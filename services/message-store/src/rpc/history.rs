@@ -15,13 +15,13 @@ use super::Context;
 use crate::{
     domain::rights::sees_members,
     error::RequestError,
-    store::entries::{self, HistoryRow, PinnedRow, ReactionRow},
+    store::entries::{self, HistoryRow, Listed, PinnedRow, ReactionRow},
 };
 
 /// A message, ready to be sent.
-struct Shown {
+pub(super) struct Shown {
     seq: u64,
-    text: Box<RawValue>,
+    pub(super) text: Box<RawValue>,
 }
 
 pub(super) async fn get(
@@ -45,10 +45,10 @@ pub(super) async fn list(
         return Err(Failure::invalid("limit", format!("must be 1 to {HISTORY_PAGE_MAX}")).into());
     }
     let limit = usize::try_from(request.limit).unwrap_or_default();
-    match request.position {
-        HistoryPosition::Latest => older(&context, &request, u64::MAX, limit, deadline).await.map(page),
-        HistoryPosition::Before(before) => older(&context, &request, before, limit, deadline).await.map(page),
-        HistoryPosition::After(after) => newer(&context, &request, after, limit, deadline).await.map(page),
+    let part = match request.position {
+        HistoryPosition::Latest => older(&context, &request, u64::MAX, limit, deadline).await?,
+        HistoryPosition::Before(before) => older(&context, &request, before, limit, deadline).await?,
+        HistoryPosition::After(after) => newer(&context, &request, after, limit, deadline).await?,
         HistoryPosition::Around(around) => {
             // Half on each side of it, and no more than the limit in all.
             let mut items = newer(&context, &request, around, limit / 2, deadline).await?.items;
@@ -56,19 +56,28 @@ pub(super) async fn list(
             let before = around.saturating_add(1);
             let older = older(&context, &request, before, limit - limit / 2, deadline).await?;
             items.extend(older.items);
-            Ok(page(Part { items, has_more: older.has_more }))
+            Part { items, next: older.next }
         }
+    };
+    if part.items.is_empty() {
+        check_thread(&context, &request, deadline).await?;
     }
+    let items = part.items.into_iter().map(|shown| shown.text).collect();
+    Ok(Page { items, has_more: part.next.is_some(), next: part.next.map(|seq| seq.to_string()) })
+}
+
+/// Tells a thread without replies from a message that does not exist.
+async fn check_thread(context: &Context, request: &HistoryRequest, deadline: Deadline) -> Result<(), RequestError> {
+    let Some(message_id) = request.filter.thread_id else { return Ok(()) };
+    let mut connection = context.connection(deadline).await?;
+    let root = entries::get_message(&mut connection, request.caller, request.conversation_id, message_id);
+    context.measured("get_message", root).await?.map(drop).ok_or_else(|| Failure::not_found().into())
 }
 
 struct Part {
     items: Vec<Shown>,
-    has_more: bool,
-}
-
-fn page(part: Part) -> Page<Box<RawValue>> {
-    let next = part.items.last().filter(|_| part.has_more).map(|shown| shown.seq.to_string());
-    Page { items: part.items.into_iter().map(|shown| shown.text).collect(), has_more: part.has_more, next }
+    /// Where the next page begins, if there is more.
+    next: Option<u64>,
 }
 
 async fn older(
@@ -79,9 +88,9 @@ async fn older(
     deadline: Deadline,
 ) -> Result<Part, RequestError> {
     let mut connection = context.connection(deadline).await?;
-    let rows = entries::list_before(&mut connection, request, before, limit + 1);
-    let rows = context.measured("history", rows).await?.ok_or_else(Failure::not_found)?;
-    part(context, request.conversation_id, rows, limit)
+    let listed = entries::list_before(&mut connection, request, before, limit + 1);
+    let listed = context.measured("history", listed).await?.ok_or_else(Failure::not_found)?;
+    part(context, request.conversation_id, listed, limit)
 }
 
 async fn newer(
@@ -92,35 +101,41 @@ async fn newer(
     deadline: Deadline,
 ) -> Result<Part, RequestError> {
     let mut connection = context.connection(deadline).await?;
-    let rows = entries::list_after(&mut connection, request, after, limit + 1);
-    let rows = context.measured("history", rows).await?.ok_or_else(Failure::not_found)?;
-    part(context, request.conversation_id, rows, limit)
+    let listed = entries::list_after(&mut connection, request, after, limit + 1);
+    let listed = context.measured("history", listed).await?.ok_or_else(Failure::not_found)?;
+    part(context, request.conversation_id, listed, limit)
 }
 
 /// Cuts to the limit and to the bytes of a page.
 fn part(
     context: &Context,
     conversation_id: ConversationId,
-    rows: Vec<HistoryRow>,
+    Listed { rows, looked_to }: Listed,
     limit: usize,
 ) -> Result<Part, RequestError> {
-    let mut part = Part { items: Vec::with_capacity(rows.len()), has_more: rows.len() > limit };
+    let mut is_cut = rows.len() > limit;
+    let mut items: Vec<Shown> = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for row in rows.into_iter().take(limit) {
         let Some(shown) = show(context, conversation_id, row)? else {
             continue;
         };
         bytes += shown.text.get().len();
-        if bytes > PAGE_BYTES_MAX && !part.items.is_empty() {
-            part.has_more = true;
+        if bytes > PAGE_BYTES_MAX && !items.is_empty() {
+            is_cut = true;
             break;
         }
-        part.items.push(shown);
+        items.push(shown);
     }
-    Ok(part)
+    let last = items.last().filter(|_| is_cut).map(|shown| shown.seq);
+    Ok(Part { next: last.or(looked_to), items })
 }
 
-fn show(context: &Context, conversation_id: ConversationId, row: HistoryRow) -> Result<Option<Shown>, RequestError> {
+pub(super) fn show(
+    context: &Context,
+    conversation_id: ConversationId,
+    row: HistoryRow,
+) -> Result<Option<Shown>, RequestError> {
     row.message(conversation_id, context.now())?.map(|message| shown(&message)).transpose()
 }
 

@@ -1,19 +1,19 @@
 //! Reading the log: ranges for `sync` and repair, history for people.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     prelude::Queryable,
     sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use entrenous_model::{ConversationId, EntryId, MediaId, UserId};
+use entrenous_model::{ConversationId, EntryId, MediaId, Timestamp, UserId};
 use entrenous_protocol::{
     Entry, RawValue,
     entry::{ConversationKind, EntryKind, MessageType, Role},
     limits::PAGE_BYTES_MAX,
     rest::{Message, MessageEdit, MessageReaction, MessageState},
-    rpc::store::{HistoryRequest, ListReactionsRequest, ReadRangesRequest},
+    rpc::store::{HistoryFilter, HistoryRequest, ListReactionsRequest, ReadRangesRequest},
 };
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ use super::{parse, statement, to_i64, to_u64};
 
 /// Entries in one answer to a request for ranges, whatever their limits add up to.
 const RANGE_ENTRIES_MAX: i64 = 5_000;
+/// Entries that a page of history looks at: few messages may be among many reactions, or match a filter.
+pub(crate) const HISTORY_ENTRIES_MAX: i64 = 5_000;
 
 /// The columns of an entry, of a log called `l`; [`EntrySql`] has their types.
 macro_rules! entry_columns {
@@ -303,8 +305,8 @@ macro_rules! history_columns {
     () => {
         concat!(
             entry_columns!(),
-            ", (SELECT count(*) FROM messaging.log t WHERE t.conversation_id = l.conversation_id AND t.thread_id = l.id
-                AND NOT t.deleted),
+            ", coalesce((SELECT t.reply_count FROM messaging.threads t
+                         WHERE t.conversation_id = l.conversation_id AND t.root_id = l.id), 0),
               EXISTS (SELECT FROM messaging.pins p WHERE p.conversation_id = l.conversation_id AND p.message_id = l.id),
               (SELECT json_agg(json_build_object('reaction', c.reaction, 'count', c.reacted, 'mine', EXISTS (
                                    SELECT FROM messaging.reactions r
@@ -332,6 +334,7 @@ macro_rules! not_hidden {
                           WHERE x.user_id = $1 AND x.conversation_id = l.conversation_id AND x.message_id = l.id) "
     };
 }
+pub(crate) use {history_columns, newest_edit, not_hidden};
 
 /// A message as history has it.
 #[derive(Queryable)]
@@ -357,7 +360,7 @@ pub(crate) struct EditRow {
 
 type EditSql =
     (Nullable<SqlUuid>, Nullable<BigInt>, Nullable<Timestamptz>, Nullable<Bytea>, Nullable<Text>, Nullable<Bytea>);
-type HistorySql = (EntrySql, BigInt, Bool, Nullable<Text>, EditSql);
+pub(crate) type HistorySql = (EntrySql, BigInt, Bool, Nullable<Text>, EditSql);
 
 impl HistoryRow {
     /// The message as clients see it.
@@ -403,31 +406,109 @@ macro_rules! reader {
     };
 }
 
+/// The window that a page of history looks at: from `low` to `top` of what the caller may read and asks for, that is of
+/// `reader.low` to `reader.high`.
+macro_rules! window {
+    ($low:expr, $top:expr) => {
+        concat!(
+            "(SELECT {}::uuid AS caller, {}::uuid AS conversation_id, {}::timestamptz AS sent_from, {}::timestamptz AS sent_before,
+                     {}::bigint AS edge, {}::bigint AS entries_max, {}::uuid AS sender_id, {}::text AS message_type) asked
+             CROSS JOIN LATERAL (
+                 SELECT m.conversation_id,
+                        greatest(h.first_seq, CASE WHEN NOT c.history_visible THEN m.joined_seq END,
+                            CASE WHEN asked.sent_from IS NOT NULL THEN
+                                messaging.seq_at(h.conversation_id, h.first_seq, h.last_seq, asked.sent_from) + 1 END) AS low,
+                        least(h.last_seq, CASE WHEN asked.sent_before IS NOT NULL THEN
+                            messaging.seq_at(h.conversation_id, h.first_seq, h.last_seq, asked.sent_before) END) AS high
+                 FROM messaging.members m
+                 JOIN messaging.conversations c ON c.id = m.conversation_id AND c.is_active
+                 JOIN messaging.heads h ON h.conversation_id = m.conversation_id
+                 WHERE m.user_id = asked.caller AND m.conversation_id = asked.conversation_id AND m.left_seq IS NULL
+             ) reader
+             CROSS JOIN LATERAL (SELECT ", $low, " AS low, ", $top, " AS top) w "
+        )
+    };
+}
+
+/// The messages of a window that are asked for.
+macro_rules! in_window {
+    () => {
+        " l.conversation_id = reader.conversation_id AND l.seq >= w.low AND l.seq <= w.top AND l.kind = 'message'
+          AND (asked.sender_id IS NULL OR l.sender_id = asked.sender_id)
+          AND (asked.message_type IS NULL OR l.message_type = asked.message_type) "
+    };
+}
+
 statement! {
-    /// Messages before a seq, newest first. One row at least for who may read.
+    /// Messages before a seq, newest first; where the window ends, and whether nothing is beyond it. One row at least for who
+    /// may read.
     HistoryBefore {
-        caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, before: BigInt = i64, row_limit: BigInt = i64,
-    } -> HistorySql;
-    "SELECT ", history_columns!(), " FROM (", reader!(), ") reader
+        caller: SqlUuid = Uuid,
+        conversation_id: SqlUuid = Uuid,
+        sent_from: Nullable<Timestamptz> = Option<DateTime<Utc>>,
+        sent_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
+        edge: BigInt = i64,
+        entries_max: BigInt = i64,
+        sender_id: Nullable<SqlUuid> = Option<Uuid>,
+        message_type: Nullable<Text> = Option<&'static str>,
+        row_limit: BigInt = i64,
+    } -> (HistorySql, BigInt, Bool);
+    "SELECT ", history_columns!(), ", w.low, w.low <= reader.low FROM ",
+    window!("greatest(reader.low, least(reader.high, asked.edge - 1) - asked.entries_max + 1)", "least(reader.high, asked.edge - 1)"), "
+     LEFT JOIN LATERAL (
+         SELECT * FROM messaging.log l WHERE", in_window!(), not_hidden!(), "ORDER BY l.seq DESC LIMIT {}
+     ) l ON true", newest_edit!(), "
+     ORDER BY l.seq DESC",
+}
+
+statement! {
+    /// Messages after a seq, oldest first; as [`HistoryBefore`].
+    HistoryAfter {
+        caller: SqlUuid = Uuid,
+        conversation_id: SqlUuid = Uuid,
+        sent_from: Nullable<Timestamptz> = Option<DateTime<Utc>>,
+        sent_before: Nullable<Timestamptz> = Option<DateTime<Utc>>,
+        edge: BigInt = i64,
+        entries_max: BigInt = i64,
+        sender_id: Nullable<SqlUuid> = Option<Uuid>,
+        message_type: Nullable<Text> = Option<&'static str>,
+        row_limit: BigInt = i64,
+    } -> (HistorySql, BigInt, Bool);
+    "SELECT ", history_columns!(), ", w.top, w.top >= reader.high FROM ",
+    window!("greatest(reader.low, asked.edge + 1)", "least(reader.high, greatest(reader.low, asked.edge + 1) + asked.entries_max - 1)"), "
+     LEFT JOIN LATERAL (
+         SELECT * FROM messaging.log l WHERE", in_window!(), not_hidden!(), "ORDER BY l.seq LIMIT {}
+     ) l ON true", newest_edit!(), "
+     ORDER BY l.seq",
+}
+
+statement! {
+    /// Replies in a thread before a seq, newest first. One row at least for who may read.
+    ThreadBefore {
+        caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, thread_id: SqlUuid = Uuid, before: BigInt = i64,
+        row_limit: BigInt = i64,
+    } -> (HistorySql, BigInt, Bool);
+    "SELECT ", history_columns!(), ", 0::bigint, true FROM (", reader!(), ") reader
      LEFT JOIN LATERAL (
          SELECT * FROM messaging.log l
-         WHERE l.conversation_id = reader.conversation_id AND l.seq < {} AND l.seq >= reader.readable_from
-             AND l.kind = 'message'", not_hidden!(), "
+         WHERE l.conversation_id = reader.conversation_id AND l.thread_id = {} AND l.seq < {}
+             AND l.seq >= reader.readable_from AND l.kind = 'message'", not_hidden!(), "
          ORDER BY l.seq DESC LIMIT {}
      ) l ON true", newest_edit!(), "
      ORDER BY l.seq DESC",
 }
 
 statement! {
-    /// Messages after a seq, oldest first. One row at least for who may read.
-    HistoryAfter {
-        caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, after: BigInt = i64, row_limit: BigInt = i64,
-    } -> HistorySql;
-    "SELECT ", history_columns!(), " FROM (", reader!(), ") reader
+    /// Replies in a thread after a seq, oldest first. One row at least for who may read.
+    ThreadAfter {
+        caller: SqlUuid = Uuid, conversation_id: SqlUuid = Uuid, thread_id: SqlUuid = Uuid, after: BigInt = i64,
+        row_limit: BigInt = i64,
+    } -> (HistorySql, BigInt, Bool);
+    "SELECT ", history_columns!(), ", 0::bigint, true FROM (", reader!(), ") reader
      LEFT JOIN LATERAL (
          SELECT * FROM messaging.log l
-         WHERE l.conversation_id = reader.conversation_id AND l.seq > {} AND l.seq >= reader.readable_from
-             AND l.kind = 'message'", not_hidden!(), "
+         WHERE l.conversation_id = reader.conversation_id AND l.thread_id = {} AND l.seq > {}
+             AND l.seq >= reader.readable_from AND l.kind = 'message'", not_hidden!(), "
          ORDER BY l.seq LIMIT {}
      ) l ON true", newest_edit!(), "
      ORDER BY l.seq",
@@ -551,20 +632,42 @@ pub(crate) async fn list_reactions(
     statement.load(connection).await
 }
 
+/// A page of history.
+pub(crate) struct Listed {
+    pub(crate) rows: Vec<HistoryRow>,
+    /// Where the window ended, if there is more beyond it.
+    pub(crate) looked_to: Option<u64>,
+}
+
 /// Messages before a seq, newest first; none when the caller may not read.
 pub(crate) async fn list_before(
     connection: &mut AsyncPgConnection,
     request: &HistoryRequest,
     before: u64,
     limit: usize,
-) -> diesel::QueryResult<Option<Vec<HistoryRow>>> {
-    let statement = HistoryBefore {
-        caller: request.caller.as_uuid(),
-        conversation_id: request.conversation_id.as_uuid(),
-        before: to_i64(before),
-        row_limit: i64::try_from(limit).unwrap_or_default(),
+) -> diesel::QueryResult<Option<Listed>> {
+    let (caller, conversation_id) = (request.caller.as_uuid(), request.conversation_id.as_uuid());
+    let (edge, row_limit) = (edge(before), i64::try_from(limit).unwrap_or_default());
+    let rows = if let Some(thread_id) = request.filter.thread_id {
+        let thread_id = thread_id.as_uuid();
+        ThreadBefore { caller, conversation_id, thread_id, before: edge, row_limit }.load(connection).await
+    } else {
+        let Wanted { sent_from, sent_before, sender_id, message_type } = wanted(&request.filter);
+        let entries_max = HISTORY_ENTRIES_MAX;
+        let statement = HistoryBefore {
+            caller,
+            conversation_id,
+            sent_from,
+            sent_before,
+            edge,
+            entries_max,
+            sender_id,
+            message_type,
+            row_limit,
+        };
+        statement.load(connection).await
     };
-    statement.load(connection).await.map(readable)
+    rows.map(listed)
 }
 
 /// Messages after a seq, oldest first; none when the caller may not read.
@@ -573,14 +676,56 @@ pub(crate) async fn list_after(
     request: &HistoryRequest,
     after: u64,
     limit: usize,
-) -> diesel::QueryResult<Option<Vec<HistoryRow>>> {
-    let statement = HistoryAfter {
-        caller: request.caller.as_uuid(),
-        conversation_id: request.conversation_id.as_uuid(),
-        after: to_i64(after),
-        row_limit: i64::try_from(limit).unwrap_or_default(),
+) -> diesel::QueryResult<Option<Listed>> {
+    let (caller, conversation_id) = (request.caller.as_uuid(), request.conversation_id.as_uuid());
+    let (edge, row_limit) = (edge(after), i64::try_from(limit).unwrap_or_default());
+    let rows = if let Some(thread_id) = request.filter.thread_id {
+        let thread_id = thread_id.as_uuid();
+        ThreadAfter { caller, conversation_id, thread_id, after: edge, row_limit }.load(connection).await
+    } else {
+        let Wanted { sent_from, sent_before, sender_id, message_type } = wanted(&request.filter);
+        let entries_max = HISTORY_ENTRIES_MAX;
+        let statement = HistoryAfter {
+            caller,
+            conversation_id,
+            sent_from,
+            sent_before,
+            edge,
+            entries_max,
+            sender_id,
+            message_type,
+            row_limit,
+        };
+        statement.load(connection).await
     };
-    statement.load(connection).await.map(readable)
+    rows.map(listed)
+}
+
+/// A seq that one may be added to.
+fn edge(seq: u64) -> i64 {
+    to_i64(seq).min(i64::MAX / 2)
+}
+
+/// A filter in the values of its statements.
+struct Wanted {
+    sent_from: Option<DateTime<Utc>>,
+    sent_before: Option<DateTime<Utc>>,
+    sender_id: Option<Uuid>,
+    message_type: Option<&'static str>,
+}
+
+fn wanted(filter: &HistoryFilter) -> Wanted {
+    Wanted {
+        sent_from: filter.from.map(Timestamp::as_datetime),
+        sent_before: filter.to.map(after_moment),
+        sender_id: filter.sender_id.map(UserId::as_uuid),
+        message_type: filter.message_type.map(MessageType::as_str),
+    }
+}
+
+/// The first moment after one: times have milliseconds.
+pub(crate) fn after_moment(moment: Timestamp) -> DateTime<Utc> {
+    moment.as_datetime() + TimeDelta::milliseconds(1)
 }
 
 /// One message; none when it does not exist or the caller may not read it.
@@ -597,10 +742,9 @@ pub(crate) async fn get_message(
 }
 
 /// No row: no reader. One without an entry: no messages.
-fn readable(mut rows: Vec<HistoryRow>) -> Option<Vec<HistoryRow>> {
-    if rows.is_empty() {
-        return None;
-    }
-    rows.retain(|row| row.entry.head.seq.is_some());
-    Some(rows)
+fn listed(rows: Vec<(HistoryRow, i64, bool)>) -> Option<Listed> {
+    let (_, looked_to, is_all) = rows.as_slice().first()?;
+    let looked_to = (!is_all).then_some(to_u64(*looked_to));
+    let rows = rows.into_iter().map(|(row, ..)| row).filter(|row| row.entry.head.seq.is_some()).collect();
+    Some(Listed { rows, looked_to })
 }

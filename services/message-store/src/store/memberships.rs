@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::{devices::made_at, parse, statement, to_u64};
 
-/// Rows of memberships in one answer, at most, but for the first user's: each is at most 222 bytes in JSON with seqs below
+/// Rows of memberships in one answer, at most, but for the first user's: each is at most 258 bytes in JSON with seqs below
 /// 2^53, so that an answer stays below 2 MiB.
-const ROWS_MAX: i64 = 9_000;
+const ROWS_MAX: i64 = 8_000;
 
 statement! {
     /// See `messaging.read_memberships`.
@@ -30,11 +30,15 @@ statement! {
         rows_max: BigInt = i64,
     } -> (
         BigInt, BigInt, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
-        Nullable<BigInt>, Nullable<BigInt>, Nullable<Bool>, BigInt,
+        Nullable<BigInt>, Nullable<BigInt>, Nullable<Bool>, BigInt, BigInt,
     );
     // The function is stable: everything is read on the snapshot of this statement.
     "SELECT m.*, CASE WHEN m.kind = 'channel' THEN
-         (SELECT h.leaves FROM messaging.heads h WHERE h.conversation_id = m.conversation_id) ELSE 0 END
+         (SELECT h.leaves FROM messaging.heads h WHERE h.conversation_id = m.conversation_id) ELSE 0 END,
+         CASE WHEN m.has_mention THEN coalesce(
+             (SELECT n.seq FROM messaging.mentions n
+              WHERE n.user_id = ($1::uuid[])[m.place] AND n.conversation_id = m.conversation_id
+              ORDER BY n.seq DESC LIMIT 1), 0) ELSE 0 END
      FROM messaging.read_memberships({}, {}, {}, {}, {}) m",
 }
 
@@ -52,6 +56,7 @@ struct MembershipRow {
     start_seq: Option<i64>,
     has_mention: Option<bool>,
     leaves: i64,
+    last_mention_seq: i64,
 }
 
 statement! {
@@ -125,6 +130,7 @@ impl MembershipRow {
             last_seq: number(self.last_seq),
             device_start_seq: number(self.start_seq),
             has_mention: self.has_mention.unwrap_or_default(),
+            last_mention_seq: to_u64(self.last_mention_seq),
             leaves: to_u64(self.leaves),
         })
     }

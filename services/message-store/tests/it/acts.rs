@@ -48,7 +48,13 @@ impl Fixture {
 
     async fn history(&self, caller: u128, conversation_id: ConversationId) -> Vec<Message> {
         let position = HistoryPosition::Latest;
-        let request = HistoryRequest { caller: user(caller), conversation_id, position, limit: 100 };
+        let request = HistoryRequest {
+            caller: user(caller),
+            conversation_id,
+            position,
+            limit: 100,
+            filter: store::HistoryFilter::default(),
+        };
         let page = self.call::<History>(&request).await.unwrap();
         page.items.iter().map(|item| serde_json::from_str(item.get()).unwrap()).collect()
     }

@@ -11,7 +11,7 @@ use entrenous_message_store::{Config, MIGRATIONS, Service};
 use entrenous_model::{ConversationId, DeviceId, EntryId, IdGenerator, UserId};
 use entrenous_protocol::{
     Failure, Limits, NewMessage,
-    entry::{ConversationKind, MemberContent, Role},
+    entry::{ConversationKind, Encryption, MemberContent, Role},
     message::MessageFields,
     rest::{Conversation, CreateConversation, Member, MessagesFrom, Page, User, UserRole, VisibleTo},
     rpc::{
@@ -106,7 +106,16 @@ impl Fixture {
         Self::serve(self.build().await.dying_after_commits()).await
     }
 
+    /// A replica with more settings.
+    pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Replica {
+        Self::serve(self.build_with(settings).await).await
+    }
+
     async fn build(&self) -> Service {
+        self.build_with(&[]).await
+    }
+
+    async fn build_with(&self, settings: &[(&str, &str)]) -> Service {
         let pairs = [
             ("DATABASE_URL", self.postgres.url()),
             ("DATABASE_CONNECTIONS_MAX", "8".to_owned()),
@@ -119,8 +128,9 @@ impl Fixture {
             ("NATS_USER", NatsService::MessageStore.name().to_owned()),
             ("NATS_PASSWORD", TestNats::password(NatsService::MessageStore)),
         ];
-        let config: Config =
-            entrenous_config::from_pairs(&pairs.map(|(name, value)| (name.to_owned(), value))).unwrap();
+        let more = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let pairs: Vec<_> = pairs.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect();
+        let config: Config = entrenous_config::from_pairs(&pairs).unwrap();
         Service::build(&config).await.unwrap()
     }
 
@@ -151,6 +161,12 @@ impl Fixture {
     /// A group of this user and others, made by the first.
     pub(crate) async fn group(&self, users: &[u128]) -> Conversation {
         self.create(user(users[0]), group_of(&users[1..])).await.unwrap()
+    }
+
+    /// A group in clear text of this user and others.
+    pub(crate) async fn clear_group(&self, users: &[u128]) -> ConversationId {
+        let group = CreateConversation { encryption: Encryption::None, ..group_of(&users[1..]) };
+        self.create(user(users[0]), group).await.unwrap().id
     }
 
     pub(crate) async fn create(
@@ -272,6 +288,11 @@ pub(crate) fn channel_of(others: &[u128]) -> CreateConversation {
 pub(crate) fn new_message(json: &str) -> NewMessage {
     let fields: MessageFields = serde_json::from_str(json).unwrap();
     fields.check(IdGenerator.next(), &Limits::default()).unwrap()
+}
+
+/// A message in clear text.
+pub(crate) fn clear(text: &str) -> NewMessage {
+    new_message(&serde_json::json!({"content": {"text": text}}).to_string())
 }
 
 pub(crate) fn sealed(ciphertext: &str) -> NewMessage {

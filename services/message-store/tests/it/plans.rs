@@ -4,18 +4,22 @@ use std::time::Duration;
 
 use diesel::{QueryableByName, sql_query, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use entrenous_model::{Clock, ConversationId, SystemClock};
-use entrenous_protocol::rpc::store::{
-    Attaching, CancelScheduled, CancelScheduledRequest, CheckConnections, CheckConnectionsRequest, ConversationRequest,
-    GetConversation, History, HistoryPosition, HistoryRequest, ListConversations, ListConversationsRequest,
-    ListScheduled, ListScheduledRequest, ReadBlocked, ReadBlockedRequest, ReadMemberships, ReadMembershipsRequest,
-    ReadVisible, ReadVisibleRequest, Schedule, ScheduleRequest, SyncingDevice,
+use entrenous_model::{Clock, ConversationId, IdGenerator, SystemClock};
+use entrenous_protocol::{
+    NewMessage,
+    rpc::store::{
+        Attaching, CancelScheduled, CancelScheduledRequest, CheckConnections, CheckConnectionsRequest,
+        ConversationRequest, GetConversation, History, HistoryFilter, HistoryPosition, HistoryRequest,
+        ListConversations, ListConversationsRequest, ListScheduled, ListScheduledRequest, ReadBlocked,
+        ReadBlockedRequest, ReadMemberships, ReadMembershipsRequest, ReadVisible, ReadVisibleRequest, Schedule,
+        ScheduleRequest, Search, SearchRequest, SyncingDevice,
+    },
 };
 
 use entrenous_test_support::wait_for;
 
 use crate::{
-    fixture::{Fixture, connect, device, into, sealed, to, user},
+    fixture::{Fixture, clear, connect, device, into, sealed, to, user},
     function::count,
 };
 
@@ -37,12 +41,34 @@ async fn no_hot_statement_reads_a_whole_table() {
     let replica = fixture.replica().await;
     let group = fixture.group(&[1, 2]).await.id;
     fixture.manage_rooms().await;
+    let clear_group = fixture.clear_group(&[1, 2]).await;
     for _ in 0..8 {
         fixture.append(vec![into(group, 1, sealed("a")), into(group, 2, sealed("a"))]).await;
         fixture.log(Some(1), group).await;
-        let request =
-            HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 50 };
+        let request = HistoryRequest {
+            caller: user(1),
+            conversation_id: group,
+            position: HistoryPosition::Latest,
+            limit: 50,
+            filter: HistoryFilter::default(),
+        };
         fixture.call::<History>(&request).await.unwrap();
+        let sent_at = fixture.send(into(clear_group, 1, clear("a word"))).await.sent_at;
+        let thread_id = Some(IdGenerator.next());
+        let reply = NewMessage { thread_id, mentions: vec![user(2)], ..clear("a reply") };
+        fixture.send(into(clear_group, 2, reply)).await;
+        let (from, sender_id) = (Some(sent_at), Some(user(1)));
+        let filter = HistoryFilter { from, to: from, sender_id, ..HistoryFilter::default() };
+        fixture.call::<History>(&HistoryRequest { filter, ..request }).await.unwrap();
+        let position = HistoryPosition::After(0);
+        fixture.call::<History>(&HistoryRequest { filter, position, ..request }).await.unwrap();
+        let filter = HistoryFilter { thread_id, ..HistoryFilter::default() };
+        let request = HistoryRequest { conversation_id: clear_group, filter, position, ..request };
+        fixture.call::<History>(&request).await.unwrap();
+        let (caller, query, conversation_id) = (user(1), "word".to_owned(), None);
+        let request =
+            SearchRequest { caller, query, conversation_id, sender_id, from, to: from, cursor: None, limit: 50 };
+        assert_eq!(fixture.call::<Search>(&request).await.unwrap().items.len(), 1);
         let syncing =
             |number, has_cursors| SyncingDevice { user_id: user(number), device_id: device(number), has_cursors };
         let request = ReadMembershipsRequest { devices: vec![syncing(1, false), syncing(2, true), syncing(9, false)] };
@@ -87,7 +113,8 @@ async fn scans(connection: &mut AsyncPgConnection) -> Vec<String> {
     .unwrap();
     let query = "SELECT relname || ' ' || seq_scan AS seen FROM pg_stat_user_tables WHERE schemaname = 'messaging' \
                  AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions', 'privacy', \
-                                 'blocks', 'scheduled', 'bans', 'invites', 'public_channels', 'audit') ORDER BY 1";
+                                 'blocks', 'scheduled', 'bans', 'invites', 'public_channels', 'audit', 'search', \
+                                 'threads') ORDER BY 1";
     sql_query(query).load::<Seen>(connection).await.unwrap().into_iter().map(|row| row.seen).collect()
 }
 
@@ -115,6 +142,9 @@ const MANY: &str = "
     INSERT INTO messaging.audit (id, actor_id, action, conversation_id)
     SELECT gen_random_uuid(), id, 'x', id FROM messaging.conversations;
     ANALYZE messaging.bans, messaging.invites, messaging.public_channels, messaging.audit;
+    INSERT INTO messaging.search
+    SELECT conversation_id, seq, id, sender_id, sent_at, NULL, to_tsvector('simple', 'a word') FROM messaging.log;
+    INSERT INTO messaging.threads SELECT conversation_id, id, 1 FROM messaging.log;
     ANALYZE messaging.conversations, messaging.heads, messaging.members, messaging.log, messaging.mentions,
-        messaging.user_versions, messaging.privacy, messaging.blocks;
+        messaging.user_versions, messaging.privacy, messaging.blocks, messaging.search, messaging.threads;
 ";

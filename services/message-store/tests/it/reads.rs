@@ -5,7 +5,7 @@ use entrenous_protocol::{
     Code,
     rest::CreateConversation,
     rpc::store::{
-        GetMessage, GetMessageRequest, Heads, HeadsRequest, History,
+        GetMessage, GetMessageRequest, Heads, HeadsRequest, History, HistoryFilter,
         HistoryPosition::{self, After, Around, Before, Latest},
         HistoryRequest, Range, RangeRead, ReadRanges, ReadRangesRequest,
     },
@@ -74,8 +74,13 @@ async fn a_page_ends_at_its_bytes() {
     let read = ranges(&fixture, Some(1), &[(group, 0, 100)], 8 << 20).await;
     let bytes: usize = read[0].entries.iter().map(|entry| entry.frame.get().len()).sum();
     assert!(bytes <= 600 * 1024 && bytes > 400 * 1024 && read[0].has_more, "{bytes}");
-    let request =
-        HistoryRequest { caller: user(1), conversation_id: group, position: HistoryPosition::Latest, limit: 100 };
+    let request = HistoryRequest {
+        caller: user(1),
+        conversation_id: group,
+        position: HistoryPosition::Latest,
+        limit: 100,
+        filter: HistoryFilter::default(),
+    };
     let page = fixture.call::<History>(&request).await.unwrap();
     assert!(page.has_more && page.items.iter().map(|item| item.get().len()).sum::<usize>() <= 512 * 1024);
     replica.stop().await;
@@ -92,7 +97,13 @@ async fn history_is_paged_both_ways() {
     let last = fixture.send(into(group, 1, sealed("a"))).await;
     assert_eq!(last.seq, 12);
     let page = async |caller: u128, position, limit| {
-        let request = HistoryRequest { caller: user(caller), conversation_id: group, position, limit };
+        let request = HistoryRequest {
+            caller: user(caller),
+            conversation_id: group,
+            position,
+            limit,
+            filter: HistoryFilter::default(),
+        };
         let page = fixture.call::<History>(&request).await?;
         let seq = |item: &entrenous_protocol::RawValue| {
             serde_json::from_str::<serde_json::Value>(item.get()).unwrap()["seq"].as_u64().unwrap()

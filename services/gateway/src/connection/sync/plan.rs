@@ -119,15 +119,37 @@ pub(super) fn replays(
             Some((membership, Replay::new(membership, cursor, start)))
         })
         .collect();
-    wanted.sort_by_key(|(membership, _)| rank(membership));
+    wanted.sort_by_key(|(membership, replay)| rank(membership, replay.position));
     wanted.into_iter().map(|(_, replay)| replay).collect()
 }
 
-pub(crate) fn rank(membership: &Membership) -> u8 {
+/// What is told first, to somebody who has everything up to `position`.
+pub(crate) fn rank(membership: &Membership, position: u64) -> u8 {
     match membership.kind {
         ConversationKind::Direct => 0,
-        _ if membership.has_mention => 0,
+        _ if membership.last_mention_seq > position => 0,
         ConversationKind::Group => 1,
         ConversationKind::Channel => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mention_that_somebody_has_is_no_reason_to_hurry() {
+        let membership = Membership {
+            conversation_id: ConversationId::from(uuid::Uuid::from_u128(1)),
+            kind: ConversationKind::Channel,
+            readable_from: 1,
+            first_seq: 1,
+            last_seq: 9,
+            device_start_seq: 0,
+            has_mention: true,
+            last_mention_seq: 5,
+            leaves: 0,
+        };
+        assert_eq!((rank(&membership, 4), rank(&membership, 5)), (0, 2));
     }
 }

@@ -345,6 +345,7 @@ impl World {
             last_seq: log.head,
             device_start_seq: log.device_start_seq,
             has_mention: false,
+            last_mention_seq: 0,
             leaves: 0,
         };
         let conversations = self.logs.iter().enumerate().map(membership).collect();

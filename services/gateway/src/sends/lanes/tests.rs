@@ -256,7 +256,7 @@ fn append(batch: &[Queued], answers: &[Answer]) -> Vec<AppendResult> {
 
 fn stored(number: u128) -> Stored {
     let sent_at = chrono::DateTime::UNIX_EPOCH.into();
-    Stored { seq: u64::try_from(number).unwrap(), sent_at, expires_at: None, is_repeat: false }
+    Stored { seq: u64::try_from(number).unwrap(), sent_at, expires_at: None, is_repeat: false, may_differ: false }
 }
 
 fn is_unavailable(result: &Result<Option<Stored>, Failure>) -> bool {

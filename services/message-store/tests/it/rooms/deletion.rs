@@ -5,8 +5,9 @@ use entrenous_protocol::{
     live::{FLAG_END, LiveKind},
     rest::CreateConversation,
     rpc::store::{
-        ConversationRequest, DeleteConversation, History, HistoryPosition, HistoryRequest, ListConversations,
-        ListConversationsRequest, ListUnread, ListUnreadRequest, ReadCursor, ReadUnread, ReadUnreadRequest,
+        ConversationRequest, DeleteConversation, History, HistoryFilter, HistoryPosition, HistoryRequest,
+        ListConversations, ListConversationsRequest, ListUnread, ListUnreadRequest, ReadCursor, ReadUnread,
+        ReadUnreadRequest,
     },
 };
 use serde_json::json;
@@ -52,7 +53,13 @@ async fn the_last_entry_says_so_and_then_there_is_nothing() {
         assert_eq!(code(fixture.members(number, group).await), Code::NotFound);
         assert!(!fixture.log(Some(number), group).await.is_readable);
         let position = HistoryPosition::Latest;
-        let history = HistoryRequest { caller: user(number), conversation_id: group, position, limit: 10 };
+        let history = HistoryRequest {
+            caller: user(number),
+            conversation_id: group,
+            position,
+            limit: 10,
+            filter: HistoryFilter::default(),
+        };
         assert_eq!(code(fixture.call::<History>(&history).await), Code::NotFound);
         let cursor = ReadCursor { conversation_id: group, read_seq: 0 };
         let unread = ListUnreadRequest { user_id: user(number), cursor };

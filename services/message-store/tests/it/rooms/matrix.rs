@@ -8,9 +8,9 @@ use entrenous_protocol::{
     entry::Role,
     rest::NewInvite,
     rpc::store::{
-        self, ActRequest, AppendResult, ConversationRequest, History, HistoryPosition, HistoryRequest, ListBans,
-        ListInvites, ListMembersRequest, ListUnread, ListUnreadRequest, MemberRequest, ReadCursor, RevokeInvite,
-        RevokeInviteRequest, SetOwnSettings, SetOwnSettingsRequest, UnbanMember,
+        self, ActRequest, AppendResult, ConversationRequest, History, HistoryFilter, HistoryPosition, HistoryRequest,
+        ListBans, ListInvites, ListMembersRequest, ListUnread, ListUnreadRequest, MemberRequest, ReadCursor,
+        RevokeInvite, RevokeInviteRequest, SetOwnSettings, SetOwnSettingsRequest, UnbanMember,
     },
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -178,7 +178,8 @@ impl Case<'_> {
 
     async fn history(&self) -> Result<(), Failure> {
         let (caller, position) = (user(self.caller()), HistoryPosition::Latest);
-        let request = HistoryRequest { caller, conversation_id: self.room, position, limit: 1 };
+        let request =
+            HistoryRequest { caller, conversation_id: self.room, position, limit: 1, filter: HistoryFilter::default() };
         self.fixture.call::<History>(&request).await.map(drop)
     }
 
