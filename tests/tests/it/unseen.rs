@@ -148,9 +148,12 @@ fn said_in(room: ConversationId) -> String {
 /// Every read of the room answers as if it were not there.
 async fn reads_answer_nothing(person: &Person, room: ConversationId, said: &Said) {
     let conversation = format!("conversations/{room}");
-    let mut reads: Vec<String> =
-        ["", "/members", "/messages", "/log", "/unread", "/pins"].map(|path| format!("{conversation}{path}")).into();
+    let mut reads: Vec<String> = ["", "/members", "/messages", "/log", "/unread", "/pins", "/bans", "/invites"]
+        .map(|path| format!("{conversation}{path}"))
+        .into();
+    reads.push(format!("messages/group/{room}"));
     for message in &said.messages {
+        reads.push(format!("{conversation}/threads/{message}"));
         reads.extend(["", "/reactions", "/receipts"].map(|path| format!("{conversation}/messages/{message}{path}")));
     }
     for path in reads {
@@ -173,6 +176,9 @@ async fn reads_answer_nothing(person: &Person, room: ConversationId, said: &Said
         let refused = person.api.act(room, IdGenerator.next(), &act).await.unwrap_err();
         assert!(refused.is(Code::NotFound), "{}: {act:?}: {refused}", person.name);
     }
+    let found = person.api.request(Method::GET, "messages/search").query(&[("q", "ourselves")]).send().await.unwrap();
+    let found: Value = found.json().await.unwrap();
+    assert!(found["items"].as_array().unwrap().is_empty(), "{}: {found:#}", person.name);
     let listed = person.api.conversations(None).await.unwrap();
     assert!(listed.items.iter().all(|listed| listed.id != room), "{} has it in the list", person.name);
     let undelivered = person.api.undelivered(100).await.unwrap();
