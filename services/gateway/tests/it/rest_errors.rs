@@ -90,6 +90,10 @@ async fn ids_and_queries() {
     let group = stack.group(&alice, &[]).await;
     for (path, calls) in documented(&stack).await.into_iter().filter(|(path, _)| path.contains('{')) {
         let name = path.split('{').nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+        // Any text may be the token of an invite.
+        if name == "token" {
+            continue;
+        }
         for (method, call) in calls {
             for bad in ["1", "%00", "00000000000070008000000000000001", "%7B00000000-0000-7000-8000-000000000001%7D"] {
                 let url = filled(&path.replace(&format!("{{{name}}}"), bad));
