@@ -114,7 +114,7 @@ async fn scans(connection: &mut AsyncPgConnection) -> Vec<String> {
     let query = "SELECT relname || ' ' || seq_scan AS seen FROM pg_stat_user_tables WHERE schemaname = 'messaging' \
                  AND relname IN ('log', 'heads', 'members', 'conversations', 'mentions', 'user_versions', 'privacy', \
                                  'blocks', 'scheduled', 'bans', 'invites', 'public_channels', 'audit', 'search', \
-                                 'search_languages', 'threads') ORDER BY 1";
+                                 'threads') ORDER BY 1";
     sql_query(query).load::<Seen>(connection).await.unwrap().into_iter().map(|row| row.seen).collect()
 }
 
