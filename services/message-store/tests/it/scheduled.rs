@@ -134,14 +134,21 @@ async fn nothing_is_left(connection: &mut AsyncPgConnection) {
 }
 
 async fn next_notice(live: &mut LiveSubscription) -> (u128, EntryId, ScheduledEvent) {
-    loop {
+    next_notices(live, 1).await[0]
+}
+
+/// The next ones, so many at least; those that come together are read together.
+async fn next_notices(live: &mut LiveSubscription, count: usize) -> Vec<(u128, EntryId, ScheduledEvent)> {
+    let mut notices = Vec::new();
+    while notices.len() < count {
         let LiveEvent::Messages(messages) = live.next().await.unwrap() else { panic!("interrupted") };
         for message in messages.into_iter().filter(|message| message.preamble.kind == LiveKind::UserNotice) {
             if let UserNotice::Scheduled { message_id, event } = serde_json::from_slice(&message.body).unwrap() {
-                return (message.preamble.subject.as_u128(), message_id, event);
+                notices.push((message.preamble.subject.as_u128(), message_id, event));
             }
         }
     }
+    notices
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,7 +346,7 @@ async fn what_is_of_an_epoch_that_is_over_waits_for_new_content() {
         keep(&fixture, message, from_now(HOUR)).await;
     }
     make_due(&mut connection).await;
-    let told = [next_notice(&mut live).await, next_notice(&mut live).await];
+    let told = next_notices(&mut live, 2).await;
     let wanted = [(1, id, ScheduledEvent::Stale), (1, good.message.id, ScheduledEvent::Sent)];
     assert!(wanted.iter().all(|wanted| told.contains(wanted)), "{told:?}");
     has_entries(&fixture, group, 2).await;
