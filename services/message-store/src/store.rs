@@ -16,6 +16,7 @@ pub(crate) mod entries;
 pub(crate) mod expired;
 pub(crate) mod feed;
 pub(crate) mod feed_entries;
+pub(crate) mod history;
 pub(crate) mod invites;
 pub(crate) mod leaves;
 pub(crate) mod memberships;

@@ -15,7 +15,7 @@ use super::Context;
 use crate::{
     domain::rights::sees_members,
     error::RequestError,
-    store::entries::{self, HistoryRow, Listed, PinnedRow, ReactionRow},
+    store::history::{self, HistoryRow, Listed, PinnedRow, ReactionRow},
 };
 
 /// A message, ready to be sent.
@@ -30,7 +30,7 @@ pub(super) async fn get(
     deadline: Deadline,
 ) -> Result<Box<RawValue>, RequestError> {
     let mut connection = context.connection(deadline).await?;
-    let found = entries::get_message(&mut connection, request.caller, request.conversation_id, request.message_id);
+    let found = history::get_message(&mut connection, request.caller, request.conversation_id, request.message_id);
     let row = context.measured("get_message", found).await?.ok_or_else(Failure::not_found)?;
     let shown = show(&context, request.conversation_id, row)?.ok_or_else(Failure::not_found)?;
     Ok(shown.text)
@@ -70,7 +70,7 @@ pub(super) async fn list(
 async fn check_thread(context: &Context, request: &HistoryRequest, deadline: Deadline) -> Result<(), RequestError> {
     let Some(message_id) = request.filter.thread_id else { return Ok(()) };
     let mut connection = context.connection(deadline).await?;
-    let root = entries::get_message(&mut connection, request.caller, request.conversation_id, message_id);
+    let root = history::get_message(&mut connection, request.caller, request.conversation_id, message_id);
     context.measured("get_message", root).await?.map(drop).ok_or_else(|| Failure::not_found().into())
 }
 
@@ -88,7 +88,7 @@ async fn older(
     deadline: Deadline,
 ) -> Result<Part, RequestError> {
     let mut connection = context.connection(deadline).await?;
-    let listed = entries::list_before(&mut connection, request, before, limit + 1);
+    let listed = history::list_before(&mut connection, request, before, limit + 1);
     let listed = context.measured("history", listed).await?.ok_or_else(Failure::not_found)?;
     part(context, request.conversation_id, listed, limit)
 }
@@ -101,7 +101,7 @@ async fn newer(
     deadline: Deadline,
 ) -> Result<Part, RequestError> {
     let mut connection = context.connection(deadline).await?;
-    let listed = entries::list_after(&mut connection, request, after, limit + 1);
+    let listed = history::list_after(&mut connection, request, after, limit + 1);
     let listed = context.measured("history", listed).await?.ok_or_else(Failure::not_found)?;
     part(context, request.conversation_id, listed, limit)
 }
@@ -152,7 +152,7 @@ pub(super) async fn pins(
 ) -> Result<Vec<Box<RawValue>>, RequestError> {
     let ConversationRequest { caller, conversation_id } = request;
     let mut connection = context.connection(deadline).await?;
-    let rows = entries::list_pinned(&mut connection, caller, conversation_id, PINS_MAX);
+    let rows = history::list_pinned(&mut connection, caller, conversation_id, PINS_MAX);
     let rows = context.measured("list_pins", rows).await?.ok_or_else(Failure::not_found)?;
     let mut items = Vec::with_capacity(rows.len());
     for PinnedRow { message, pinned_by, pinned_at } in rows {
@@ -173,7 +173,7 @@ pub(super) async fn reactions(
         return Err(Failure::invalid("limit", format!("must be 1 to {MEMBERS_PAGE_MAX}")).into());
     }
     let mut connection = context.connection(deadline).await?;
-    let rows = context.measured("list_reactions", entries::list_reactions(&mut connection, &request)).await?;
+    let rows = context.measured("list_reactions", history::list_reactions(&mut connection, &request)).await?;
     let (kind, role) = rows.first().ok_or_else(Failure::not_found)?.standing()?;
     if !sees_members(kind, role) {
         return Err(Failure::new(Code::Forbidden, "only moderators and owners see who is in a channel").into());

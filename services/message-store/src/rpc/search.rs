@@ -15,7 +15,7 @@ use super::{Context, history::show};
 use crate::{
     domain::search::{Found, Hit, Search},
     error::RequestError,
-    store::{entries::after_moment, memberships, search},
+    store::{history::after_moment, memberships, search},
 };
 
 /// Characters of what is looked for.

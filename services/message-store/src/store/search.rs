@@ -11,7 +11,8 @@ use entrenous_protocol::rpc::store::SearchRequest;
 use uuid::Uuid;
 
 use super::{
-    entries::{HistoryRow, HistorySql, entry_columns, history_columns, newest_edit, not_hidden},
+    entries::entry_columns,
+    history::{HistoryRow, HistorySql, history_columns, newest_edit, not_hidden},
     statement,
 };
 use crate::domain::search::{Hit, Probe, Scope};
