@@ -7,6 +7,7 @@
 mod claims;
 mod keys;
 mod signer;
+mod verified;
 mod verifier;
 
 pub use claims::Claims;

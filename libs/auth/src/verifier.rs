@@ -14,6 +14,7 @@ use crate::{
     Claims,
     claims::OutsideClaims,
     keys::{self, Key, KeysError, SecretError},
+    verified::Verified,
 };
 
 /// How far the clocks of two machines may be apart, in seconds.
@@ -52,10 +53,23 @@ enum Trust {
     /// Those of an outside issuer with public keys.
     Outside(KeySet),
     /// Those of whoever has the secret.
-    Shared(Box<Key>),
+    Shared(Box<Trusted<Key>>),
 }
 
-type KeySet = RwLock<Arc<HashMap<String, Key>>>;
+/// What tokens are known by, and those that are known.
+#[derive(Default)]
+struct Trusted<K> {
+    keys: K,
+    verified: Verified,
+}
+
+impl<K> Trusted<K> {
+    fn new(keys: K) -> Self {
+        Self { keys, verified: Verified::default() }
+    }
+}
+
+type KeySet = RwLock<Arc<Trusted<HashMap<String, Key>>>>;
 
 /// What our own keys sign with.
 const OWN_ALGORITHMS: &[Algorithm] = &[Algorithm::EdDSA];
@@ -88,7 +102,7 @@ impl Verifier {
     /// # Errors
     /// When the secret is too short.
     pub fn shared_secret(issuer: String, audience: String, secret: &[u8]) -> Result<Self, SecretError> {
-        Ok(Self::with_trust(issuer, audience, Trust::Shared(Box::new(Key::shared(secret)?))))
+        Ok(Self::with_trust(issuer, audience, Trust::Shared(Box::new(Trusted::new(Key::shared(secret)?)))))
     }
 
     fn with_trust(issuer: String, audience: String, trust: Trust) -> Self {
@@ -110,7 +124,7 @@ impl Verifier {
             return Ok(());
         };
         let keys = keys::from_set(jwks, self.trust.algorithms())?;
-        *set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Trusted::new(keys));
         Ok(())
     }
 
@@ -122,17 +136,31 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid);
         }
+        let claims = match &self.trust {
+            Trust::Own(set) => {
+                let trusted = current(set);
+                trusted.verified.claims(token, || decode(token, find(&trusted.keys, self.key_id(token)?)?))
+            }
+            Trust::Outside(set) => {
+                let trusted = current(set);
+                trusted.verified.claims(token, || self.decode_outside(token, find(&trusted.keys, self.key_id(token)?)?))
+            }
+            Trust::Shared(trusted) => trusted.verified.claims(token, || {
+                self.key_id(token)?;
+                self.decode_outside(token, &trusted.keys)
+            }),
+        };
+        self.check(claims?)
+    }
+
+    /// Which key a token names, if its header can be taken at all.
+    fn key_id(&self, token: &str) -> Result<Option<String>, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_error| TokenError::Invalid)?;
         // `crit` names extensions that one must understand, and we understand none. Source: RFC 7515 4.1.11.
         if !self.trust.algorithms().contains(&header.alg) || header.crit.is_some() {
             return Err(TokenError::Invalid);
         }
-        let claims = match &self.trust {
-            Trust::Own(set) => decode(token, find(&keys_of(set), header.kid)?)?,
-            Trust::Outside(set) => self.decode_outside(token, find(&keys_of(set), header.kid)?)?,
-            Trust::Shared(key) => self.decode_outside(token, key)?,
-        };
-        self.check(claims)
+        Ok(header.kid)
     }
 
     fn decode_outside(&self, token: &str, key: &Key) -> Result<Claims, TokenError> {
@@ -179,7 +207,7 @@ impl Trust {
     }
 }
 
-fn keys_of(set: &KeySet) -> Arc<HashMap<String, Key>> {
+fn current(set: &KeySet) -> Arc<Trusted<HashMap<String, Key>>> {
     Arc::clone(&set.read().unwrap_or_else(PoisonError::into_inner))
 }
 

@@ -1,5 +1,10 @@
 //! Everything that must be refused, whoever issues the tokens.
 
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
 use aws_lc_rs::{
     hmac,
     rand::SystemRandom,
@@ -317,25 +322,23 @@ fn a_token_for_later_is_refused() {
 
 #[test]
 fn the_end_is_where_the_clock_says() {
-    #[derive(Debug)]
-    struct Fixed(Timestamp);
-    impl Clock for Fixed {
+    #[derive(Debug, Default)]
+    struct Later(AtomicU64);
+    impl Clock for Later {
         fn now(&self) -> Timestamp {
-            self.0
+            SystemClock.now() + Duration::from_secs(self.0.load(Ordering::Relaxed))
         }
     }
-    let verify_at = |issuer: Issuer, seconds: u64| {
-        let fixture = fixture(issuer);
-        let clock = Fixed(SystemClock.now() + std::time::Duration::from_secs(seconds));
-        fixture
-            .verifier
-            .with_clock(Arc::new(clock))
-            .verify(&signed(&fixture.sign, &json!({"alg": issuer.algorithm(), "kid": KEY_ID}), &json!(fixture.claims)))
-            .map(drop)
-    };
     for issuer in Issuer::ALL {
-        assert_eq!(verify_at(issuer, 890), Ok(()));
-        assert_eq!(verify_at(issuer, 910), Err(TokenError::Expired));
+        let clock = Arc::new(Later::default());
+        let Fixture { verifier, sign, claims, .. } = fixture(issuer);
+        let verifier = verifier.with_clock(Arc::<Later>::clone(&clock));
+        let token = signed(&sign, &json!({"alg": issuer.algorithm(), "kid": KEY_ID}), &json!(claims));
+        clock.0.store(890, Ordering::Relaxed);
+        assert_eq!(verifier.verify(&token), Ok(claims.clone()));
+        assert_eq!(verifier.verify(&token), Ok(claims), "as it was read before");
+        clock.0.store(910, Ordering::Relaxed);
+        assert_eq!(verifier.verify(&token), Err(TokenError::Expired));
     }
 }
 
@@ -524,6 +527,8 @@ fn new_keys_replace_old_ones_and_others_are_left_out() {
         let algorithm = if let Issuer::Outside(algorithm) = fixture.issuer { algorithm } else { Algorithm::EdDSA };
         let (next_jwk, next) = key_pair(algorithm);
         let useless = json!({"kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB"});
+        // Known from here on; that must not outlive its key.
+        assert!(fixture.verifier.verify(&fixture.good()).is_ok());
         fixture.verifier.set_keys(&json!({"keys": [useless, with_id(next_jwk, "next")]})).unwrap();
         let mut header = fixture.good_header();
         header["kid"] = json!("next");
