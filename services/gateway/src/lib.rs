@@ -51,6 +51,10 @@ const UNREAD_MAX: Duration = Duration::from_secs(60);
 /// Connections that may wait to be accepted: a reconnect storm must not be refused by the kernel.
 const BACKLOG: u32 = 4_096;
 
+/// What is gathered before it goes to the kernel. actix keeps a buffer that has grown, up to 128 KiB, as long as its
+/// connection lives, so it must not grow.
+pub(crate) const WRITE_BUFFER_BYTES: usize = 8 * 1024;
+
 /// Runs the gateway until the stop.
 ///
 /// # Errors
@@ -160,6 +164,9 @@ fn serve_http(gateway: &Arc<Gateway>, listener: TcpListener) -> anyhow::Result<a
         }
     })
     .disable_signals()
+    // Small frames must not wait for the acknowledgement of earlier ones: no Nagle (RFC 896).
+    .tcp_nodelay(true)
+    .h1_write_buffer_size(WRITE_BUFFER_BYTES)
     .backlog(BACKLOG)
     .max_connections(gateway.config.gateway_connections_per_worker_max)
     .client_disconnect_timeout(Duration::from_secs(1))

@@ -18,7 +18,7 @@ use super::{
     outbox::{Outbox, Outgoing},
     sync,
 };
-use crate::{presence::watching, typing, worker::Worker};
+use crate::{WRITE_BUFFER_BYTES, presence::watching, typing, worker::Worker};
 use clock::Clock;
 
 /// How long one frame may take to leave.
@@ -146,11 +146,18 @@ async fn attach(worker: &Worker, connection: &Connection) -> Option<u64> {
 /// Writes what waits until the end is asked for and nothing waits any more, or the client is too slow.
 async fn write(session: &Session, connection: &Connection) -> CloseCode {
     let mut session = session.clone();
+    let mut gathered = 0;
     loop {
         let Some(frame) = connection.outbox.next().await else {
             return connection.outbox.close_code().unwrap_or(CloseCode::Normal);
         };
         let bytes = frame.bytes();
+        gathered += bytes;
+        if gathered > WRITE_BUFFER_BYTES {
+            // The HTTP server's turn: it writes what it was given, in one piece, through a buffer of that size.
+            tokio::task::yield_now().await;
+            gathered = bytes;
+        }
         let written = async {
             match frame {
                 Outgoing::Text(text) => session.text(text).await,
