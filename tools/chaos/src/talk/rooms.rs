@@ -96,22 +96,16 @@ async fn change_member(caller: &mut Caller) {
     if room.is_owned_by(user) {
         return;
     }
-    match caller.rng.random_range(0..15) {
-        0..5 => add(caller, &room, user).await,
-        5 | 6 => {
-            ask(caller, &room, ("remove", Change::Go(user)), &[Code::NotFound, Code::Forbidden]).await;
-        }
-        7..9 => {
-            ask(caller, &room, ("ban", Change::Ban(user)), &[Code::Forbidden]).await;
-        }
-        9..11 => {
-            ask(caller, &room, ("lift a ban", Change::Unban(user)), &[Code::Forbidden]).await;
-        }
+    match caller.rng.random_range(0..18) {
+        0..6 => add(caller, &room, user).await,
+        6 => ask(caller, &room, ("remove", Change::Go(user)), &[Code::NotFound]).await,
+        7 => ask(caller, &room, ("ban", Change::Ban(user)), &[]).await,
+        8..11 => ask(caller, &room, ("lift a ban", Change::Unban(user)), &[]).await,
         _ => {
             let roles = [Role::Reader, Role::Member, Role::Member, Role::Moderator];
             let role = roles.choose(&mut caller.rng).copied().unwrap_or(Role::Member);
             let action = format!("make somebody a {role}");
-            ask(caller, &room, (&action, Change::Role(user, role)), &[Code::NotFound, Code::Forbidden]).await;
+            ask(caller, &room, (&action, Change::Role(user, role)), &[Code::NotFound]).await;
         }
     }
 }

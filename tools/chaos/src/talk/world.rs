@@ -31,11 +31,13 @@ const ACTS_SHARE: f64 = 0.35;
 /// How much is said to be sent later.
 const LATER_SHARE: f64 = 0.03;
 /// How often somebody comes or goes instead.
-const MOVES_SHARE: f64 = 0.02;
+const MOVES_SHARE: f64 = 0.01;
 /// The longest that what is sent soon waits, in milliseconds.
 const SOON_MS: u64 = 12_000;
 /// A time ahead that is later than the end of any run.
 pub(super) const NEVER: Duration = Duration::from_secs(100 * 24 * 3_600);
+/// Scheduled messages of which somebody chooses one.
+const KEPT_CHOICE: usize = 6;
 /// Invites that somebody may still come by.
 const INVITES_KNOWN_MAX: usize = 40;
 /// Messages of a conversation that somebody may still do something with.
@@ -220,7 +222,9 @@ impl World {
     pub(super) fn take_kept(&self, user: UserId, rng: &mut StdRng) -> Option<Kept> {
         let mut kept = lock(&self.kept);
         let kept = kept.get_mut(&user)?;
-        (!kept.is_empty()).then(|| kept.swap_remove(rng.random_range(0..kept.len())))
+        // The newest have the best chance not to have been sent.
+        let from = kept.len().saturating_sub(KEPT_CHOICE);
+        (!kept.is_empty()).then(|| kept.remove(rng.random_range(from..kept.len())))
     }
 
     pub(super) fn put_back(&self, user: UserId, kept: Kept) {
