@@ -1,8 +1,13 @@
 //! What a run showed, as JSON and for people.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
-use entrenous_checker::{Availability, Check, Event, History, Report, What, availability, check};
+use entrenous_checker::{
+    Availability, Check, Event, History, OperationNumber, Plan, Report, What, availability, check,
+};
 use serde::Serialize;
 
 use crate::nemesis::Faults;
@@ -66,18 +71,57 @@ fn name(check: Check) -> &'static str {
         Check::Visibility => "leaked",
         Check::RefusedNotStored => "refused and stored",
         Check::Unread => "unread drift",
+        Check::Members => "members and rights that are not the log's",
+        Check::Changes => "changes that do not hold",
+        Check::Planned => "scheduled messages that went wrong",
         Check::Answers => "answers out of the protocol",
     }
 }
 
 fn operations(events: &[Event]) -> BTreeMap<String, usize> {
     let mut operations = BTreeMap::new();
+    let mut asked = HashMap::new();
     for event in events {
-        if let Some(operation) = operation(&event.what) {
+        if let Some((number, name)) = request(&event.what) {
+            asked.insert(number, name);
+        } else if let Some(operation) = answer(&event.what, &mut asked).or_else(|| operation(&event.what)) {
             *operations.entry(operation).or_default() += 1;
         }
     }
     operations
+}
+
+/// What is counted once it was answered.
+fn request(what: &What) -> Option<(OperationNumber, String)> {
+    Some(match what {
+        What::Changing { operation, action, .. } => (*operation, action.clone()),
+        What::Planning { operation, plan, .. } => {
+            let name = match plan {
+                Plan::Send { .. } => "schedule",
+                Plan::Change { .. } => "change a scheduled message",
+                Plan::Cancel => "delete a scheduled message",
+            };
+            (*operation, name.to_owned())
+        }
+        What::Peeking { operation, .. } => (*operation, "look at a log".to_owned()),
+        _ => return None,
+    })
+}
+
+fn answer(what: &What, asked: &mut HashMap<OperationNumber, String>) -> Option<String> {
+    let (operation, outcome) = match what {
+        What::Done { operation, seq: Some(_) }
+            if asked.get(operation).is_some_and(|name| name.contains("schedule")) =>
+        {
+            (operation, Some("sent"))
+        }
+        What::Done { operation, .. } | What::Peeked { operation, .. } => (operation, None),
+        What::Refused { operation, code } => (operation, Some(code.as_str())),
+        What::Indeterminate { operation, .. } => (operation, Some("unknown")),
+        _ => return None,
+    };
+    let name = asked.remove(operation)?;
+    Some(outcome.map_or_else(|| name.clone(), |outcome| format!("{name} ({outcome})")))
 }
 
 fn operation(what: &What) -> Option<String> {

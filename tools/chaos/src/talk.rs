@@ -1,8 +1,10 @@
-//! People who talk in direct and group conversations, over WebSocket and REST, while members come and go; and what they
-//! did and saw.
+//! People who talk in direct and group conversations, over WebSocket and REST, at once and later, while members come and go
+//! and may do more or less; and what they did and saw.
 
 mod caller;
 mod logs;
+mod plans;
+mod rooms;
 mod talker;
 mod world;
 
@@ -19,8 +21,11 @@ use entrenous_test_support::Proxy;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::Instant};
 
-use self::talker::{Habit, Talker};
 pub use self::world::{Phase, World};
+use self::{
+    caller::Caller,
+    talker::{Habit, Talker},
+};
 use crate::Person;
 
 /// How long it may take afterwards until everything sent is acknowledged.
@@ -31,13 +36,14 @@ const QUIET_FOR: Duration = Duration::from_secs(3);
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 /// Who talks.
 const NAMES: [&str; 6] = ["anna", "bert", "cleo", "dora", "emil", "fritz"];
-/// The conversations at the beginning; who stands first owns it.
-const ROOMS: [(ConversationKind, &[usize]); 5] = [
-    (ConversationKind::Group, &[0, 1, 2, 3]),
-    (ConversationKind::Group, &[0, 1, 2, 4, 5]),
-    (ConversationKind::Direct, &[0, 1]),
-    (ConversationKind::Direct, &[2, 3]),
-    (ConversationKind::Direct, &[4, 5]),
+/// The conversations at the beginning, and whether everybody may join; who stands first owns it.
+const ROOMS: [(ConversationKind, bool, &[usize]); 6] = [
+    (ConversationKind::Group, false, &[0, 1, 2, 3]),
+    (ConversationKind::Group, false, &[0, 1, 2, 4, 5]),
+    (ConversationKind::Group, true, &[3, 4]),
+    (ConversationKind::Direct, false, &[0, 1]),
+    (ConversationKind::Direct, false, &[2, 3]),
+    (ConversationKind::Direct, false, &[4, 5]),
 ];
 
 /// How people behave.
@@ -78,8 +84,8 @@ impl Talk {
         }
         let world = Arc::new(World::new(lines, people, devices.len())?);
         world.recorder.record(What::Fault { name: format!("seed {seed}") });
-        for (kind, members) in ROOMS {
-            begin_room(&world, kind, members).await?;
+        for (kind, is_public, members) in ROOMS {
+            begin_room(&world, kind, is_public, members).await?;
         }
         let mut people = JoinSet::new();
         for (index, (person, habit)) in (0..).zip(devices) {
@@ -87,8 +93,10 @@ impl Talk {
             people.spawn(Talker::new(Arc::clone(&world), person, habit, rng(seed, index, 1)).run());
         }
         for (index, person) in (0..).zip(&world.people) {
-            people.spawn(caller::send(Arc::clone(&world), person.clone(), rng(seed, index, 2)));
-            people.spawn(caller::administer(Arc::clone(&world), person.clone(), rng(seed, index, 3)));
+            let caller = |purpose| Caller::new(Arc::clone(&world), person.clone(), rng(seed, index, purpose));
+            people.spawn(caller(2).send());
+            people.spawn(rooms::administer(caller(3)));
+            people.spawn(plans::plan(caller(4)));
         }
         Ok(Self { world, people })
     }
@@ -110,10 +118,7 @@ impl Talk {
     /// When that takes too long, or a log cannot be read; the history tells more.
     pub async fn finish(&mut self) -> anyhow::Result<()> {
         self.world.enter(Phase::Finishing);
-        let mut waited = wait_finished(&self.world).await;
-        if waited.is_ok() {
-            waited = wait_quiet(&self.world).await;
-        }
+        let waited = self.wait_whole().await;
         self.world.enter(Phase::Done);
         while let Some(ended) = self.people.join_next().await {
             ended.context("somebody gave up")?;
@@ -124,25 +129,34 @@ impl Talk {
     }
 }
 
+impl Talk {
+    async fn wait_whole(&self) -> anyhow::Result<()> {
+        wait_finished(&self.world).await?;
+        logs::wait_sent(&self.world, FINISH_LIMIT).await?;
+        wait_quiet(&self.world).await
+    }
+}
+
 /// Of one person for one purpose.
 fn rng(seed: u64, index: u64, purpose: u64) -> StdRng {
     StdRng::seed_from_u64(seed ^ (index << 8) ^ (purpose << 32))
 }
 
-async fn begin_room(world: &World, kind: ConversationKind, members: &[usize]) -> anyhow::Result<()> {
+async fn begin_room(world: &World, kind: ConversationKind, is_public: bool, members: &[usize]) -> anyhow::Result<()> {
     let members: Vec<&Person> = members.iter().filter_map(|index| world.people.get(*index)).collect();
     let owner = members.first().context("nobody")?;
     let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
-    let id = owner.api.create_conversation(&new_conversation(kind, &ids)).await?.id;
-    world.add_room(id, kind, ids);
+    let new = new_conversation(kind, is_public, &ids);
+    world.add_room(owner.api.create_conversation(&new).await?.id, &new);
     Ok(())
 }
 
-fn new_conversation(kind: ConversationKind, members: &[UserId]) -> CreateConversation {
+fn new_conversation(kind: ConversationKind, is_public: bool, members: &[UserId]) -> CreateConversation {
     CreateConversation {
         encryption: Encryption::None,
         title: (kind != ConversationKind::Direct).then(|| "chaos".to_owned()),
         members: members.to_vec(),
+        is_public,
         ..CreateConversation::of(kind)
     }
 }

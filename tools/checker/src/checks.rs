@@ -1,9 +1,12 @@
 //! The checks: pure functions over a whole history.
 
+mod changes;
 mod live;
 mod logs;
+mod members;
 mod messages;
 mod order;
+mod planned;
 mod unread;
 mod visibility;
 
@@ -29,6 +32,9 @@ pub fn check(history: &History) -> Report {
     visibility::check(&mut found);
     live::check(&mut found);
     unread::check(&mut found);
+    members::check(&mut found);
+    changes::check(&mut found);
+    planned::check(&mut found);
     check_answers(&mut found);
     let violations = found.violations;
     Report { counts: count(&index), violations }
@@ -68,6 +74,8 @@ fn count(index: &Index<'_>) -> Counts {
         messages: index.messages.len(),
         repeated: index.messages.values().filter(|attempts| attempts.len() > 1).count(),
         connections: index.users.len(),
+        planned: index.planned.len(),
+        planned_sent: index.planned.keys().filter(|(room, id)| index.is_logged(*room, *id)).count(),
         entries: index.logs.values().map(|log| log.entries.len()).sum(),
         ..Counts::default()
     };
@@ -75,6 +83,7 @@ fn count(index: &Index<'_>) -> Counts {
     for event in index.events {
         match &event.what {
             What::Acknowledged { .. } => counts.acknowledged += 1,
+            What::Done { .. } => counts.changed += 1,
             What::Refused { .. } => counts.refused += 1,
             What::Indeterminate { .. } => counts.indeterminate += 1,
             What::Saw { .. } => counts.seen += 1,

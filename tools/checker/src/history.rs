@@ -7,7 +7,8 @@ use std::{
     time::Instant,
 };
 
-use entrenous_model::{ConversationId, DeviceId, EntryId, UserId};
+use entrenous_model::{ConversationId, DeviceId, EntryId, Timestamp, UserId};
+use entrenous_protocol::{EntryKind, entry::Role, scheduled::ScheduledState};
 use serde::{Deserialize, Serialize};
 
 /// Names an operation: an attempt to do something.
@@ -78,6 +79,57 @@ pub enum What {
         reason: String,
         /// Whether it was an error of the server's that left it open, and not silence.
         is_answer: bool,
+    },
+    /// A client is about to ask that a conversation, or somebody's place in it, be changed: for the first time or again.
+    Changing {
+        /// This attempt.
+        operation: OperationNumber,
+        /// What people call it.
+        action: String,
+        /// Who asks.
+        user: UserId,
+        /// Where.
+        conversation: ConversationId,
+        /// The id of the frame; none by REST.
+        id: Option<EntryId>,
+        /// What.
+        change: Change,
+    },
+    /// A client is about to ask for something with a message that is sent later: for the first time or again.
+    Planning {
+        /// This attempt.
+        operation: OperationNumber,
+        /// Whose message.
+        user: UserId,
+        /// Where.
+        conversation: ConversationId,
+        /// The message's id.
+        id: EntryId,
+        /// What.
+        plan: Plan,
+    },
+    /// A client is about to read some of a log.
+    Peeking {
+        /// This attempt.
+        operation: OperationNumber,
+        /// Who.
+        user: UserId,
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// A client has read some of a log.
+    Peeked {
+        /// Which attempt.
+        operation: OperationNumber,
+        /// What came.
+        seqs: Vec<u64>,
+    },
+    /// What [`What::Changing`] or [`What::Planning`] asked for was answered: it is so.
+    Done {
+        /// Which attempt.
+        operation: OperationNumber,
+        /// The place of the entry that it is, where the answer tells one.
+        seq: Option<u64>,
     },
     /// A connection came about.
     Connected {
@@ -194,6 +246,24 @@ pub enum What {
         /// Which.
         seqs: Vec<u64>,
     },
+    /// What a group's owner was told of it, when everything had come and nobody did anything.
+    ReadRoom {
+        /// Which.
+        conversation: ConversationId,
+        /// Its members, and what they are.
+        members: BTreeMap<UserId, Role>,
+        /// Who is kept out.
+        banned: Vec<UserId>,
+        /// Its title.
+        title: Option<String>,
+    },
+    /// What somebody was told of their scheduled messages, when everything had come and nobody did anything.
+    ReadPlanned {
+        /// Who.
+        user: UserId,
+        /// All of them.
+        messages: Vec<Planned>,
+    },
     /// Something else was tried.
     Tried {
         /// What.
@@ -217,6 +287,58 @@ pub enum What {
     },
 }
 
+/// A change of a conversation or of somebody's place in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// They become a member, if they are none.
+    Come(UserId),
+    /// They are no member any more.
+    Go(UserId),
+    /// A member has this role.
+    Role(UserId, Role),
+    /// They are no member any more, and cannot come back.
+    Ban(UserId),
+    /// They may come back.
+    Unban(UserId),
+    /// The title is this.
+    Title(String),
+}
+
+/// What is wanted of a message that is sent later. The version stands in the message, so that a log tells which it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    /// It is sent then.
+    Send {
+        /// When.
+        send_at: Timestamp,
+        /// Which.
+        version: u64,
+    },
+    /// It is sent at another time, or another version of it.
+    Change {
+        /// When; none where that stays.
+        send_at: Option<Timestamp>,
+        /// Which; none where that stays.
+        version: Option<u64>,
+    },
+    /// It is not sent.
+    Cancel,
+}
+
+/// A message that waits for its time, or that could not be sent, as its author was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the protocol; docs/protocol.md, section 4, explains them")]
+pub struct Planned {
+    pub conversation: ConversationId,
+    pub id: EntryId,
+    pub send_at: Timestamp,
+    pub state: ScheduledState,
+    /// Which version of it.
+    pub version: Option<u64>,
+}
+
 /// One conversation in `sync_complete`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the wire's; docs/protocol.md, section 3, explains them")]
@@ -237,6 +359,13 @@ pub struct LogEntry {
     pub id: EntryId,
     /// Who.
     pub sender: UserId,
+    /// What it is.
+    pub kind: EntryKind,
+    /// When it was stored.
+    pub sent_at: Timestamp,
+    /// Of a message that was to be sent later, and was not deleted: which version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// What it changes about the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberChange>,
@@ -253,8 +382,15 @@ pub struct LogEntry {
 pub struct MemberChange {
     /// Who.
     pub user: UserId,
+    /// What they are afterwards; none where they are no member.
+    pub role: Option<Role>,
+}
+
+impl MemberChange {
     /// Whether they are a member afterwards.
-    pub is_member: bool,
+    pub fn is_member(self) -> bool {
+        self.role.is_some()
+    }
 }
 
 /// A history that is being written.

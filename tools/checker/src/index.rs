@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use entrenous_model::{ConversationId, EntryId, UserId};
+use entrenous_protocol::entry::Role;
 
-use crate::{ConnectionNumber, Event, History, LogEntry, OperationNumber, What};
+use crate::{Change, ConnectionNumber, Event, History, LogEntry, OperationNumber, What};
 
 /// What was done to the servers last before a violation is shown with it.
 const FAULTS_SHOWN: usize = 2;
+
+/// What was answered faster than this was asked for once: a gateway asks a second store, and may leave a first one to do the
+/// same later, only where the first has not answered for longer.
+const QUICK_US: u64 = 1_000_000;
 
 /// A position in the history.
 pub(crate) type At = usize;
@@ -15,12 +20,20 @@ pub(crate) type At = usize;
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Acknowledged { seq: u64 },
+    Acknowledged {
+        seq: u64,
+    },
+    /// The same of what is no message.
+    Done {
+        seq: Option<u64>,
+    },
     Refused,
-    Indeterminate { is_answer: bool },
+    Indeterminate {
+        is_answer: bool,
+    },
 }
 
-/// An attempt to send a message.
+/// An attempt to send a message, or to have something else done.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) began: At,
@@ -79,6 +92,12 @@ pub(crate) struct Index<'a> {
     pub(crate) events: &'a [Event],
     pub(crate) attempts: BTreeMap<OperationNumber, Attempt>,
     pub(crate) messages: BTreeMap<(ConversationId, EntryId), Vec<OperationNumber>>,
+    /// Attempts to have something done that is no message.
+    pub(crate) asked: BTreeMap<OperationNumber, Attempt>,
+    /// Frames by which somebody comes (true) or goes.
+    pub(crate) moves: BTreeMap<(ConversationId, EntryId), (UserId, bool)>,
+    /// What was asked for with messages that are sent later.
+    pub(crate) planned: BTreeMap<(ConversationId, EntryId), Vec<OperationNumber>>,
     pub(crate) logs: BTreeMap<ConversationId, Log>,
     memberships: BTreeMap<ConversationId, BTreeMap<UserId, Vec<Interval>>>,
     pub(crate) users: BTreeMap<ConnectionNumber, UserId>,
@@ -91,6 +110,9 @@ impl<'a> Index<'a> {
             events: &history.events,
             attempts: BTreeMap::new(),
             messages: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            planned: BTreeMap::new(),
             logs: BTreeMap::new(),
             memberships: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -111,6 +133,22 @@ impl<'a> Index<'a> {
                 self.attempts.insert(*operation, attempt);
                 self.messages.entry((*conversation, *id)).or_default().push(*operation);
             }
+            What::Changing { operation, conversation, id, change, .. } => {
+                self.ask(at, *operation, *conversation);
+                let moved = match change {
+                    Change::Come(user) => Some((*user, true)),
+                    Change::Go(user) => Some((*user, false)),
+                    _ => None,
+                };
+                self.moves.extend(id.map(|id| (*conversation, id)).zip(moved));
+            }
+            What::Planning { operation, conversation, id, .. } => {
+                self.ask(at, *operation, *conversation);
+                self.planned.entry((*conversation, *id)).or_default().push(*operation);
+            }
+            What::Peeking { operation, conversation, .. } => self.ask(at, *operation, *conversation),
+            What::Peeked { operation, .. } => self.end(*operation, at, Outcome::Done { seq: None }),
+            What::Done { operation, seq } => self.end(*operation, at, Outcome::Done { seq: *seq }),
             What::Acknowledged { operation, seq } => {
                 self.end(*operation, at, Outcome::Acknowledged { seq: *seq });
             }
@@ -135,6 +173,8 @@ impl<'a> Index<'a> {
             | What::Reading { .. }
             | What::HasRead { .. }
             | What::ReadUnread { .. }
+            | What::ReadRoom { .. }
+            | What::ReadPlanned { .. }
             | What::Tried { .. }
             | What::Unexpected { .. } => {}
         }
@@ -148,9 +188,50 @@ impl<'a> Index<'a> {
     }
 
     fn end(&mut self, operation: OperationNumber, at: At, outcome: Outcome) {
-        if let Some(attempt) = self.attempts.get_mut(&operation) {
+        if let Some(attempt) = self.attempts.get_mut(&operation).or_else(|| self.asked.get_mut(&operation)) {
             attempt.outcome = Some((at, outcome));
         }
+    }
+
+    fn ask(&mut self, at: At, operation: OperationNumber, conversation: ConversationId) {
+        self.asked.insert(operation, Attempt { began: at, conversation, outcome: None });
+    }
+
+    /// Where an attempt was answered for good, and so fast that nothing of it can have an effect any later.
+    pub(crate) fn closed(&self, attempt: &Attempt) -> Option<At> {
+        let (at, outcome) = attempt.outcome?;
+        let time = |at: At| self.events.get(at).map_or(0, |event| event.at_us);
+        let is_open = matches!(outcome, Outcome::Indeterminate { .. })
+            || time(at).saturating_sub(time(attempt.began)) >= QUICK_US;
+        (!is_open).then_some(at)
+    }
+
+    /// The members with whom a group began and what they were, where its log was read from the beginning.
+    pub(crate) fn first_roles(&self, conversation: ConversationId, log: &Log) -> Option<BTreeMap<UserId, Role>> {
+        let (first, _) = log.entries.get(&1)?;
+        first.member?;
+        let memberships = self.memberships.get(&conversation)?.iter();
+        let began = |intervals: &[Interval]| intervals.first().is_some_and(|interval| interval.from == 1);
+        Some(memberships.filter(|(_, intervals)| began(intervals)).map(|(user, _)| (*user, Role::Member)).collect())
+    }
+
+    /// The code with which an attempt was refused.
+    pub(crate) fn code(&self, attempt: &Attempt) -> Option<&str> {
+        let (at, _) = attempt.outcome?;
+        match &self.events.get(at)?.what {
+            What::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether the `ack` of a frame by which somebody comes or goes may name an entry: theirs, or an earlier one that says the
+    /// same of them.
+    pub(crate) fn is_move(&self, conversation: ConversationId, id: EntryId, entry: &LogEntry) -> bool {
+        let (Some((user, is_coming)), Some(change)) = (self.moves.get(&(conversation, id)), entry.member) else {
+            return false;
+        };
+        // The first entry names one of those who were there from the beginning.
+        change.is_member() == *is_coming && (change.user == *user || entry.seq == 1)
     }
 
     fn add_log(&mut self, at: At, conversation: ConversationId, entries: &[LogEntry]) {
@@ -169,7 +250,7 @@ impl<'a> Index<'a> {
                 let Some(change) = entry.member else { continue };
                 let intervals = memberships.entry(change.user).or_default();
                 let open = intervals.last_mut().filter(|interval| interval.to.is_none());
-                match (open, change.is_member) {
+                match (open, change.is_member()) {
                     (None, true) => intervals.push(Interval { from: *seq, to: None }),
                     (Some(interval), false) => interval.to = Some(*seq),
                     (Some(_), true) | (None, false) => {}
@@ -219,6 +300,11 @@ impl<'a> Index<'a> {
         let acknowledged =
             attempts.filter_map(|operation| self.attempts.get(operation)?.acknowledged()).map(|(_, seq)| seq).next();
         acknowledged.or_else(|| self.logs.get(&conversation)?.seqs.get(&id)?.first().copied())
+    }
+
+    /// Whether a log has an entry with this id.
+    pub(crate) fn is_logged(&self, conversation: ConversationId, id: EntryId) -> bool {
+        self.logs.get(&conversation).is_some_and(|log| log.seqs.contains_key(&id))
     }
 
     /// The first attempt at a message.

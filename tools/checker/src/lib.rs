@@ -13,7 +13,8 @@
 //! | 5 nothing after removal | [`Check::Visibility`] |
 //! | 6 every device | [`Check::LiveStream`] on each connection of each device, [`Check::Unread`] |
 //!
-//! [`Check::Answers`] is about all of them.
+//! Of section 4, [`Check::Members`], [`Check::Changes`] and [`Check::Planned`] look after roles, members, bans, titles and
+//! scheduled messages. [`Check::Answers`] is about all of them.
 
 mod availability;
 mod checks;
@@ -24,6 +25,7 @@ mod report;
 pub use availability::{Availability, availability};
 pub use checks::check;
 pub use history::{
-    ConnectionNumber, Event, History, HistoryError, LogEntry, MemberChange, OperationNumber, Recorder, Synced, What,
+    Change, ConnectionNumber, Event, History, HistoryError, LogEntry, MemberChange, OperationNumber, Plan, Planned,
+    Recorder, Synced, What,
 };
 pub use report::{Check, Counts, Report, Violation};

@@ -34,13 +34,20 @@ pub enum Check {
     LiveStream,
     /// Read cursors and unread counts are what the logs and the receipts make of them.
     Unread,
+    /// Members and their roles are what the logs make of them, and nobody wrote what their role did not allow.
+    Members,
+    /// A change that was answered holds until something else may have been changed.
+    Changes,
+    /// Scheduled messages are sent once, not before their time and as they were last changed, or told to have failed;
+    /// those that were deleted are not sent.
+    Planned,
     /// No answer is one that the protocol does not allow.
     Answers,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Acknowledged,
         Self::RefusedNotStored,
         Self::OneLog,
@@ -50,6 +57,9 @@ impl Check {
         Self::Visibility,
         Self::LiveStream,
         Self::Unread,
+        Self::Members,
+        Self::Changes,
+        Self::Planned,
         Self::Answers,
     ];
 }
@@ -96,6 +106,12 @@ pub struct Counts {
     pub unread_read: usize,
     /// Changes of members after conversations began.
     pub member_changes: usize,
+    /// Changes that were answered.
+    pub changed: usize,
+    /// Scheduled messages, however often they were tried.
+    pub planned: usize,
+    /// Those of them that logs have.
+    pub planned_sent: usize,
     /// Things done to the servers.
     pub faults: usize,
 }
@@ -145,6 +161,11 @@ impl fmt::Display for Report {
             counts.unread_read,
             counts.member_changes,
             counts.faults
+        )?;
+        writeln!(
+            f,
+            "{} changes answered, {} messages scheduled, {} of them in logs",
+            counts.changed, counts.planned, counts.planned_sent
         )?;
         writeln!(f, "{} violations", self.violations.len())?;
         for violation in self.violations.iter().take(VIOLATIONS_SHOWN_MAX) {

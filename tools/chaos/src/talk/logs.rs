@@ -1,17 +1,25 @@
 //! What everybody can read when it is over.
 
-use std::{collections::HashMap, time::Duration};
-
-use anyhow::Context;
-use entrenous_checker::{LogEntry, MemberChange, What};
-use entrenous_client::{Api, ApiError};
-use entrenous_model::{ConversationId, EntryId, UserId};
-use entrenous_protocol::{
-    Code, Entry,
-    entry::{EntryKind, MemberContent, MessageType},
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
 };
 
-use super::world::{Room, World, url_of};
+use anyhow::Context;
+use entrenous_checker::{LogEntry, MemberChange, Planned, What};
+use entrenous_client::{Api, ApiError, api::json};
+use entrenous_model::{Clock, ConversationId, EntryId, SystemClock, UserId};
+use entrenous_protocol::{
+    Code, Entry, RawValue,
+    entry::{EntryKind, MemberContent, MessageType, Role},
+    rest::{Ban, Page},
+    scheduled::{ScheduledMessage, ScheduledState},
+};
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::world::{NEVER, Room, World, url_of};
 
 /// Entries in one page of a log.
 const LOG_PAGE: u32 = 500;
@@ -24,20 +32,85 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) async fn read(world: &World) -> anyhow::Result<()> {
     for room in world.rooms() {
         let owner = room.members.first().and_then(|owner| world.person(*owner)).context("a room has an owner")?;
-        let members = patiently(async || owner.api.members(room.id, None).await).await?;
-        let members: Vec<UserId> = members.items.into_iter().map(|member| member.user_id).collect();
+        let members = patiently(async || owner.api.members(room.id, None).await).await?.items;
+        let members: BTreeMap<UserId, Role> = members.into_iter().map(|member| (member.user_id, member.role)).collect();
         for person in &world.people {
             for line in &world.lines {
                 let api = person.api.with_base(url_of(line)?);
-                if members.contains(&person.user_id) {
+                if members.contains_key(&person.user_id) {
                     read_as_member(world, &api, person.user_id, &room).await?;
                 } else {
                     read_as_stranger(world, &api, person.user_id, &room).await;
                 }
             }
         }
+        if room.is_group() {
+            read_room(world, &owner.api, room.id, members).await?;
+        }
+    }
+    for person in &world.people {
+        let (user, messages) = (person.user_id, read_planned(&person.api).await?);
+        world.recorder.record(What::ReadPlanned { user, messages });
     }
     Ok(())
+}
+
+async fn read_room(
+    world: &World,
+    api: &Api,
+    conversation: ConversationId,
+    members: BTreeMap<UserId, Role>,
+) -> anyhow::Result<()> {
+    let bans =
+        async || json::<Page<Ban>>(api.request(Method::GET, &format!("conversations/{conversation}/bans"))).await;
+    let banned = patiently(bans).await?.items.into_iter().map(|ban| ban.user_id).collect();
+    let title = patiently(async || api.conversation(conversation).await).await?.title;
+    world.recorder.record(What::ReadRoom { conversation, members, banned, title });
+    Ok(())
+}
+
+/// Everything that somebody has scheduled and that was not sent.
+async fn read_planned(api: &Api) -> anyhow::Result<Vec<Planned>> {
+    let mut planned = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let asked: Vec<_> = cursor.iter().map(|cursor| ("cursor", cursor)).collect();
+        let call = async || json::<Page<ScheduledMessage>>(api.request(Method::GET, "scheduled").query(&asked)).await;
+        let page = patiently(call).await?;
+        planned.extend(page.items.iter().map(|message| Planned {
+            conversation: message.conversation_id,
+            id: message.id,
+            send_at: message.send_at,
+            state: message.state,
+            version: version(&message.metadata),
+        }));
+        match page.next.filter(|_| page.has_more) {
+            Some(next) => cursor = Some(next),
+            None => return Ok(planned),
+        }
+    }
+}
+
+/// Until nothing waits to be sent that is not due long after.
+///
+/// # Errors
+/// When that takes too long.
+pub(super) async fn wait_sent(world: &World, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    let far = SystemClock.now() + NEVER / 2;
+    for person in &world.people {
+        let is_due = |planned: &&Planned| planned.state == ScheduledState::Waiting && planned.send_at < far;
+        while let Some(planned) = read_planned(&person.api).await?.iter().find(is_due) {
+            anyhow::ensure!(Instant::now() < deadline, "not sent: {planned:?} of {}", person.name);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+/// Which version a message says that it is.
+fn version(metadata: &RawValue) -> Option<u64> {
+    serde_json::from_str::<Value>(metadata.get()).ok()?.get("version")?.as_u64()
 }
 
 async fn read_as_member(world: &World, api: &Api, user: UserId, room: &Room) -> anyhow::Result<()> {
@@ -109,11 +182,23 @@ fn is_empty(entry: &Entry) -> bool {
 fn log_entry(entry: &Entry) -> anyhow::Result<LogEntry> {
     let content = entry.content.as_ref().filter(|_| entry.kind == EntryKind::Member);
     let content: Option<MemberContent> = content.map(|content| serde_json::from_str(content.get())).transpose()?;
-    let member =
-        content.map(|content| MemberChange { user: content.user_id, is_member: content.change.leaves_a_member() });
+    let member = content.map(|content| MemberChange {
+        user: content.user_id,
+        role: content.change.leaves_a_member().then(|| content.role.unwrap_or(Role::Member)),
+    });
     let is_message = entry.kind == EntryKind::Message && entry.message_type != Some(MessageType::Control);
     let is_countable = is_message && !entry.deleted;
-    Ok(LogEntry { seq: entry.seq, id: entry.id, sender: entry.sender_id, member, is_message, is_countable })
+    Ok(LogEntry {
+        seq: entry.seq,
+        id: entry.id,
+        sender: entry.sender_id,
+        kind: entry.kind,
+        sent_at: entry.sent_at,
+        version: version(&entry.metadata),
+        member,
+        is_message,
+        is_countable,
+    })
 }
 
 async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {

@@ -18,7 +18,7 @@ use entrenous_protocol::{
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::time::Instant;
 
-use self::outbox::Outbox;
+use self::outbox::{Outbox, Saying};
 use super::{
     between,
     world::{Live, Phase, World},
@@ -191,7 +191,11 @@ impl Talker {
             for _ in 0..self.rng.random_range(1..4) {
                 let Some(conversation) = self.world.any_room(self.person.user_id, &mut self.rng) else { return };
                 let saying = self.world.any_saying(conversation, self.person.user_id, &mut self.rng);
-                self.world.begin_message(conversation, saying.id());
+                if saying.is_entry() {
+                    self.world.begin_message(conversation, saying.id());
+                } else {
+                    self.world.begin();
+                }
                 self.outbox.add(conversation, saying);
             }
         }
@@ -199,16 +203,9 @@ impl Talker {
             return;
         }
         while let Some((conversation, saying, operation)) = self.outbox.next(|| self.world.next_operation()) {
-            let (user, id) = (self.person.user_id, saying.id());
             let text = saying.frame(conversation);
-            let connection_number = Some(number);
-            self.world.recorder.record(What::Sending {
-                operation,
-                connection: connection_number,
-                user,
-                conversation,
-                id,
-            });
+            let attempt = saying.attempt(operation, number, self.person.user_id, conversation);
+            self.world.recorder.record(attempt);
             drop(connection.handle().tell(text).await);
         }
     }
@@ -217,6 +214,7 @@ impl Talker {
         match frame.body {
             Body::Entry(entry) => self.take_entry(visit.number, &entry),
             Body::Ack(Some(stored)) => self.take_ack(visit.number, frame.id, stored),
+            Body::Ack(None) => self.take_plain_ack(frame.id),
             Body::Error(refusal) if frame.id == visit.syncing => self.sync_again(connection, visit, &refusal).await,
             Body::Error(refusal) => self.take_refusal(frame.id, &refusal),
             Body::Draining { .. } => self.world.announce(),
@@ -262,10 +260,26 @@ impl Talker {
         {
             *cursor = seq;
         }
-        if let Some(operation) = self.outbox.finish(id) {
-            self.world.recorder.record(What::Acknowledged { operation, seq });
-            self.world.end_message();
+        if let Some((_, saying, operation)) = self.outbox.finish(id) {
+            self.world.recorder.record(if saying.is_entry() {
+                What::Acknowledged { operation, seq }
+            } else {
+                What::Done { operation, seq: Some(seq) }
+            });
+            self.world.end();
         }
+    }
+
+    /// Of what is no entry, or none yet.
+    fn take_plain_ack(&mut self, id: Option<EntryId>) {
+        let Some((conversation, saying, operation)) = id.and_then(|id| self.outbox.finish(id)) else { return };
+        if let Saying::Later { message, .. } = &saying {
+            self.world.keep(self.person.user_id, conversation, message.id);
+        } else {
+            self.world.complain(format!("an ack without a place in the log of {saying:?}"));
+        }
+        self.world.recorder.record(What::Done { operation, seq: None });
+        self.world.end();
     }
 
     async fn sync_again(&mut self, connection: &Connection, visit: &mut Visit<'_>, refusal: &Refusal) {
@@ -280,9 +294,9 @@ impl Talker {
         let Some(id) = id else { return self.world.complain(format!("an error without an id: {refusal}")) };
         let is_known = !refusal.is_outcome_unknown();
         if is_known && !refusal.is(Code::RateLimited) {
-            if let Some(operation) = self.outbox.finish(id) {
+            if let Some((_, _, operation)) = self.outbox.finish(id) {
                 self.world.recorder.record(What::Refused { operation, code: refusal.code.clone() });
-                self.world.end_message();
+                self.world.end();
             }
             return;
         }

@@ -6,26 +6,40 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use anyhow::Context;
 use entrenous_checker::{Recorder, What};
 use entrenous_client::{OutgoingMessage, Url, outgoing};
-use entrenous_model::{ConversationId, EntryId, IdGenerator, UserId};
+use entrenous_model::{Clock, ConversationId, EntryId, IdGenerator, SystemClock, Timestamp, UserId};
 use entrenous_protocol::{
     Act, Entry, EntryKind,
     act::{DeleteScope, Reaction},
     entry::ConversationKind,
+    rest::CreateConversation,
 };
 use entrenous_test_support::Proxy;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 use tokio::sync::watch;
 
-use super::talker::outbox::Saying;
+use super::{between, talker::outbox::Saying};
 use crate::Person;
 
 /// How much of what is said is about what was said before.
 const ACTS_SHARE: f64 = 0.35;
+/// How much is said to be sent later.
+const LATER_SHARE: f64 = 0.03;
+/// How often somebody comes or goes instead.
+const MOVES_SHARE: f64 = 0.01;
+/// The longest that what is sent soon waits, in milliseconds.
+const SOON_MS: u64 = 12_000;
+/// A time ahead that is later than the end of any run.
+pub(super) const NEVER: Duration = Duration::from_secs(100 * 24 * 3_600);
+/// Scheduled messages of which somebody chooses one.
+const KEPT_CHOICE: usize = 6;
+/// Invites that somebody may still come by.
+const INVITES_KNOWN_MAX: usize = 40;
 /// Messages of a conversation that somebody may still do something with.
 const MESSAGES_KNOWN_MAX: usize = 50;
 
@@ -44,6 +58,8 @@ pub enum Phase {
 pub(super) struct Room {
     pub(super) id: ConversationId,
     kind: ConversationKind,
+    /// Everybody may join.
+    pub(super) is_public: bool,
     /// Those who are or were members, as far as is known; the first one began it.
     pub(super) members: Vec<UserId>,
 }
@@ -67,6 +83,15 @@ struct Seen {
     messages: VecDeque<Known>,
 }
 
+/// A message that is to be sent later.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) conversation: ConversationId,
+    pub(super) id: EntryId,
+    /// The last version that anybody tried to make of it.
+    pub(super) version: u64,
+}
+
 #[derive(Debug)]
 struct Known {
     id: EntryId,
@@ -88,6 +113,10 @@ pub struct World {
     devices: usize,
     rooms: Mutex<Vec<Room>>,
     seen: Mutex<BTreeMap<ConversationId, Seen>>,
+    /// Tokens that let people in.
+    invites: Mutex<VecDeque<(ConversationId, String)>>,
+    /// What each has scheduled.
+    kept: Mutex<BTreeMap<UserId, Vec<Kept>>>,
     phase: watch::Sender<Phase>,
     operations: AtomicU64,
     connections: AtomicU64,
@@ -107,6 +136,8 @@ impl World {
             devices,
             rooms: Mutex::default(),
             seen: Mutex::default(),
+            invites: Mutex::default(),
+            kept: Mutex::default(),
             phase: watch::Sender::new(Phase::Talking),
             operations: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -121,11 +152,12 @@ impl World {
     }
 
     /// A conversation began, or one that is there already was found.
-    pub(super) fn add_room(&self, id: ConversationId, kind: ConversationKind, members: Vec<UserId>) {
+    pub(super) fn add_room(&self, id: ConversationId, new: &CreateConversation) {
+        let (kind, is_public, members) = (new.kind, new.is_public, new.members.clone());
         let mut rooms = lock(&self.rooms);
         if rooms.iter().all(|room| room.id != id) {
             self.recorder.record(What::Began { conversation: id, members: members.clone() });
-            rooms.push(Room { id, kind, members });
+            rooms.push(Room { id, kind, is_public, members });
         }
     }
 
@@ -168,17 +200,53 @@ impl World {
         self.connections.fetch_add(1, SeqCst)
     }
 
-    /// Messages begun that are neither acknowledged nor refused.
+    pub(super) fn keep_invite(&self, conversation: ConversationId, token: String) {
+        let mut invites = lock(&self.invites);
+        invites.push_back((conversation, token));
+        if invites.len() > INVITES_KNOWN_MAX {
+            invites.pop_front();
+        }
+    }
+
+    pub(super) fn any_invite(&self, rng: &mut StdRng) -> Option<(ConversationId, String)> {
+        let invites = lock(&self.invites);
+        invites.get(rng.random_range(0..invites.len().max(1))).cloned()
+    }
+
+    /// A message waits for its time.
+    pub(super) fn keep(&self, user: UserId, conversation: ConversationId, id: EntryId) {
+        lock(&self.kept).entry(user).or_default().push(Kept { conversation, id, version: 0 });
+    }
+
+    /// One that somebody has scheduled; nobody else does anything with it meanwhile.
+    pub(super) fn take_kept(&self, user: UserId, rng: &mut StdRng) -> Option<Kept> {
+        let mut kept = lock(&self.kept);
+        let kept = kept.get_mut(&user)?;
+        // The newest have the best chance not to have been sent.
+        let from = kept.len().saturating_sub(KEPT_CHOICE);
+        (!kept.is_empty()).then(|| kept.remove(rng.random_range(from..kept.len())))
+    }
+
+    pub(super) fn put_back(&self, user: UserId, kept: Kept) {
+        lock(&self.kept).entry(user).or_default().push(kept);
+    }
+
+    /// What was begun and is neither acknowledged nor refused.
     pub(super) fn unfinished(&self) -> usize {
         self.unfinished.load(SeqCst)
     }
 
     pub(super) fn begin_message(&self, conversation: ConversationId, id: EntryId) {
         self.recorder.record(What::Said { conversation, id });
+        self.begin();
+    }
+
+    /// Something is under way until its outcome is known.
+    pub(super) fn begin(&self) {
         self.unfinished.fetch_add(1, SeqCst);
     }
 
-    pub(super) fn end_message(&self) {
+    pub(super) fn end(&self) {
         self.unfinished.fetch_sub(1, SeqCst);
     }
 
@@ -238,17 +306,33 @@ impl World {
         own.choose(rng).map(|room| room.id)
     }
 
-    /// Something new, or something to do with what was said: an edit or a deletion of one's own, a reaction to anything.
-    /// Each reaction is another one: what is so already would be answered with the first one's place.
+    /// Something new, at once or later, or something to do with what was said: an edit or a deletion of one's own, a reaction
+    /// to anything. Now and then somebody goes instead, or comes to where everybody may. Each reaction is another one: what is
+    /// so already would be answered with the first one's place.
     pub(super) fn any_saying(&self, conversation: ConversationId, user: UserId, rng: &mut StdRng) -> Saying {
-        if !rng.random_bool(ACTS_SHARE) {
-            return Saying::Message(Self::any_message(rng));
-        }
         let id = IdGenerator.next();
-        match self.any_act(conversation, user, rng) {
-            Some(act) => Saying::Act { id, act },
-            None => Saying::Message(Self::any_message(rng)),
+        if rng.random_bool(LATER_SHARE) {
+            return Saying::Later { message: Self::any_later(rng), send_at: soon(rng) };
         }
+        if rng.random_bool(MOVES_SHARE)
+            && let Some(is_join) = self.any_move(conversation, user, rng)
+        {
+            return Saying::Move { id, is_join };
+        }
+        if rng.random_bool(ACTS_SHARE)
+            && let Some(act) = self.any_act(conversation, user, rng)
+        {
+            return Saying::Act { id, act };
+        }
+        Saying::Message(Self::any_message(rng))
+    }
+
+    /// Whether somebody comes by themselves (true), or goes; none where neither can be.
+    fn any_move(&self, conversation: ConversationId, user: UserId, rng: &mut StdRng) -> Option<bool> {
+        let rooms = lock(&self.rooms);
+        let room = rooms.iter().find(|room| room.id == conversation && room.is_group())?;
+        let is_join = room.is_public && rng.random_bool(0.7);
+        (is_join || !room.is_owned_by(user)).then_some(is_join)
     }
 
     fn any_act(&self, conversation: ConversationId, user: UserId, rng: &mut StdRng) -> Option<Act> {
@@ -274,11 +358,23 @@ impl World {
         messages.get(rng.random_range(0..messages.len().max(1))).map(|known| known.id)
     }
 
+    /// What is to be sent later: the log tells which version of it was.
+    pub(super) fn any_later(rng: &mut StdRng) -> OutgoingMessage {
+        let metadata = [("version".to_owned(), 0.into())].into_iter().collect();
+        OutgoingMessage { metadata, ..Self::any_message(rng) }
+    }
+
     /// Words of any length; now and then long ones.
     pub(super) fn any_message(rng: &mut StdRng) -> OutgoingMessage {
         let length = if rng.random_bool(0.05) { rng.random_range(5_000..20_000) } else { rng.random_range(1..200) };
         OutgoingMessage::text(IdGenerator.next(), "x".repeat(length))
     }
+}
+
+/// A time that comes soon, or now and then one that never comes here.
+pub(super) fn soon(rng: &mut StdRng) -> Timestamp {
+    let ahead = if rng.random_bool(0.1) { NEVER } else { between(rng, 300..SOON_MS) };
+    SystemClock.now() + ahead
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,7 +3,7 @@
 //! Where a conversation is live, the sender's `ack` stands in the place of the entry. From a `sync` to its
 //! `sync_complete` the conversations that it replays are not live: there an `ack` comes at once and does not count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use entrenous_model::{ConversationId, EntryId, UserId};
 
@@ -38,13 +38,16 @@ struct Stream {
     /// Where conversations stand that have no place of their own; none before the first `sync`.
     others: Option<Place>,
     synced_at: At,
+    /// Joins that were acknowledged: in the place of their entry, or ahead of it where the news of them had come late.
+    joined: BTreeSet<(ConversationId, u64)>,
 }
 
 pub(super) fn check(found: &mut Findings<'_>) {
     let mut streams: BTreeMap<ConnectionNumber, Stream> = BTreeMap::new();
     for (at, event) in found.index.events.iter().enumerate() {
         if let What::Connected { connection, user, .. } = &event.what {
-            let stream = Stream { user: *user, places: BTreeMap::new(), others: None, synced_at: at };
+            let stream =
+                Stream { user: *user, places: BTreeMap::new(), others: None, synced_at: at, joined: BTreeSet::new() };
             streams.insert(*connection, stream);
         } else if let Some(stream) = connection_of(&event.what).and_then(|connection| streams.get_mut(&connection)) {
             stream.follow(found, at, &event.what);
@@ -173,6 +176,11 @@ impl Stream {
                 }
                 Place::Syncing { after: Some(seq), first: first.or(Some(seq)), since: at, again }
             }
+            Some(place @ Place::Live { after: Some(after), .. })
+                if after == seq && self.joined.remove(&(conversation, seq)) =>
+            {
+                place
+            }
             Some(Place::Live { after, since }) => {
                 self.check_next(found, conversation, (after, since), (seq, at));
                 Place::Live { after: Some(seq.max(after.unwrap_or(0))), since: at }
@@ -202,6 +210,11 @@ impl Stream {
 
     fn take_ack(&mut self, found: &mut Findings<'_>, at: At, conversation: ConversationId, ack: (u64, EntryId)) {
         let (seq, id) = ack;
+        let moving = found.index.moves.get(&(conversation, id)).map(|(_, is_coming)| *is_coming);
+        // Who comes, and is not told yet, is acknowledged at once.
+        if moving.is_some() && !self.places.contains_key(&conversation) {
+            return;
+        }
         let follows = |after: Option<u64>| {
             after.and_then(|after| found.index.next_visible(conversation, self.user, after)) == Some(seq)
         };
@@ -215,7 +228,16 @@ impl Stream {
             _ => return,
         };
         if after.is_none() || follows(after) {
-            self.places.insert(conversation, Place::Live { after: Some(seq), since: at });
+            let place = match moving {
+                Some(false) => Place::Left { since: at },
+                Some(true) | None => Place::Live { after: Some(seq), since: at },
+            };
+            self.places.insert(conversation, place);
+            self.joined.extend((moving == Some(true)).then_some((conversation, seq)));
+            return;
+        }
+        // That of who has come or gone before names that; a scheduled message has come or comes as an entry.
+        if moving.is_some() || found.index.planned.contains_key(&(conversation, id)) {
             return;
         }
         // Whoever was added since the `sync` and is not told yet is acknowledged at once.

@@ -12,7 +12,7 @@ pub(super) fn check(found: &mut Findings<'_>) {
             What::Saw { conversation, seq, id, .. } | What::SawAck { conversation, seq, id, .. } => {
                 let Some(log) = found.index.logs.get(conversation) else { continue };
                 match log.entries.get(seq) {
-                    Some((entry, _)) if entry.id == *id => {}
+                    Some((entry, _)) if entry.id == *id || found.index.is_move(*conversation, *id, entry) => {}
                     Some((entry, _)) => {
                         let summary = format!("seq {seq} was seen as {id}; the log has {}", entry.id);
                         found.add(Check::OneLog, *conversation, summary, &[at]);

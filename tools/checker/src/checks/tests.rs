@@ -1,12 +1,13 @@
 //! Each check is shown a history that violates it: a check that cannot fail is worth nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use entrenous_model::{DeviceId, EntryId, UserId};
+use entrenous_model::{DeviceId, EntryId, Timestamp, UserId};
+use entrenous_protocol::{EntryKind, entry::Role, scheduled::ScheduledState};
 use uuid::Uuid;
 
 use super::*;
-use crate::{Event, LogEntry, MemberChange, Synced};
+use crate::{Change, Event, LogEntry, MemberChange, Plan, Planned, Synced};
 
 const ALICE: u128 = 1;
 const BOB: u128 = 2;
@@ -22,6 +23,11 @@ fn conversation() -> ConversationId {
 
 fn id(number: u128) -> EntryId {
     Uuid::from_u128(1_000 + number).into()
+}
+
+/// So many seconds after some moment.
+fn at(seconds: u64) -> Timestamp {
+    serde_json::from_str::<Timestamp>("\"2026-11-20T10:00:00.000Z\"").unwrap() + Duration::from_secs(seconds)
 }
 
 /// A small history; connection 1 is Alice's, 2 Bob's.
@@ -117,16 +123,31 @@ impl Story {
 
 /// The entry that message `seq` would be.
 fn entry(seq: u64) -> LogEntry {
-    LogEntry { seq, id: id(seq.into()), sender: user(ALICE), member: None, is_message: true, is_countable: true }
+    LogEntry {
+        seq,
+        id: id(seq.into()),
+        sender: user(ALICE),
+        kind: EntryKind::Message,
+        sent_at: at(seq),
+        version: None,
+        member: None,
+        is_message: true,
+        is_countable: true,
+    }
 }
 
 fn change(seq: u64, who: u128, is_member: bool) -> LogEntry {
-    LogEntry {
-        member: Some(MemberChange { user: user(who), is_member }),
-        is_message: false,
-        is_countable: false,
-        ..entry(seq)
-    }
+    role(seq, who, is_member.then_some(Role::Member))
+}
+
+/// Alice says what somebody is.
+fn role(seq: u64, who: u128, role: Option<Role>) -> LogEntry {
+    LogEntry { member: Some(MemberChange { user: user(who), role }), ..of_kind(seq, ALICE, EntryKind::Member) }
+}
+
+fn of_kind(seq: u64, who: u128, kind: EntryKind) -> LogEntry {
+    let is_message = kind == EntryKind::Message;
+    LogEntry { sender: user(who), kind, is_message, is_countable: is_message, ..entry(seq) }
 }
 
 fn log(last: u64) -> impl Iterator<Item = LogEntry> {
@@ -523,5 +544,412 @@ fn an_error_that_was_lost_with_the_connection_ends_the_promise_of_order() {
         }
         story.read(ALICE, log(2));
         assert_eq!(story.found().is_empty(), is_good, "{is_repeated}");
+    }
+}
+
+/// A group that Alice owns.
+fn group(entries: impl IntoIterator<Item = LogEntry>) -> Vec<LogEntry> {
+    [role(1, ALICE, Some(Role::Owner))].into_iter().chain(entries).collect()
+}
+
+#[test]
+fn who_writes_without_the_right_is_found() {
+    let muted = role(2, BOB, Some(Role::Reader));
+    for (entries, is_good) in [
+        (vec![muted, of_kind(3, BOB, EntryKind::Reaction)], true),
+        (vec![muted, of_kind(3, BOB, EntryKind::Message)], false),
+        (vec![muted, of_kind(3, BOB, EntryKind::Edit)], false),
+        (vec![of_kind(2, BOB, EntryKind::Message), role(3, BOB, Some(Role::Reader))], true),
+        (vec![muted, role(3, BOB, Some(Role::Member)), of_kind(4, BOB, EntryKind::Message)], true),
+        (vec![role(2, BOB, None), of_kind(3, BOB, EntryKind::Reaction)], false),
+        (vec![of_kind(2, BOB, EntryKind::Settings)], false),
+        (vec![role(2, BOB, Some(Role::Moderator)), of_kind(3, BOB, EntryKind::Settings)], true),
+        (vec![LogEntry { sender: user(BOB), ..role(2, CAROL, Some(Role::Member)) }], false),
+        (vec![LogEntry { sender: user(CAROL), ..role(2, CAROL, Some(Role::Member)) }], true),
+        (vec![LogEntry { sender: user(BOB), ..role(2, BOB, None) }], true),
+        (vec![of_kind(2, CAROL, EntryKind::Message)], false),
+    ] {
+        let mut story = Story::new();
+        story.read(ALICE, group(entries.clone()));
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Members] };
+        assert_eq!(story.found(), expected, "{entries:?}");
+    }
+}
+
+#[test]
+fn members_who_are_not_those_of_the_log_are_found() {
+    for (told, is_good) in [
+        (vec![(ALICE, Role::Owner), (BOB, Role::Reader)], true),
+        (vec![(ALICE, Role::Owner), (BOB, Role::Member)], false),
+        (vec![(ALICE, Role::Owner)], false),
+    ] {
+        let mut story = Story::new();
+        story.read(ALICE, group([role(2, BOB, Some(Role::Reader))])).told_room(&told, &[]);
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Members] };
+        assert_eq!(story.found(), expected, "{told:?}");
+    }
+}
+
+impl Story {
+    fn told_room(&mut self, members: &[(u128, Role)], banned: &[u128]) -> &mut Self {
+        let members = members.iter().map(|(who, role)| (user(*who), *role)).collect();
+        let banned = banned.iter().map(|who| user(*who)).collect();
+        self.tell(What::ReadRoom { conversation: conversation(), members, banned, title: Some("new".to_owned()) })
+    }
+
+    fn next_operation(&mut self) -> u64 {
+        self.operations += 1;
+        self.operations
+    }
+
+    /// Somebody asks for a change.
+    fn changing(&mut self, frame: Option<u128>, change: &Change) -> u64 {
+        let (operation, conversation, change) = (self.next_operation(), conversation(), change.clone());
+        let (action, user, id) = ("change".to_owned(), user(ALICE), frame.map(id));
+        self.tell(What::Changing { operation, action, user, conversation, id, change });
+        operation
+    }
+
+    fn changed(&mut self, change: &Change) -> &mut Self {
+        let operation = self.changing(None, change);
+        self.tell(What::Done { operation, seq: None })
+    }
+
+    fn not_found(&mut self, operation: u64) -> &mut Self {
+        self.tell(What::Refused { operation, code: "not_found".to_owned() })
+    }
+
+    /// Bob reads.
+    fn peeks(&mut self, seqs: Option<&[u64]>) -> &mut Self {
+        let operation = self.next_operation();
+        self.tell(What::Peeking { operation, user: user(BOB), conversation: conversation() });
+        match seqs {
+            Some(seqs) => self.tell(What::Peeked { operation, seqs: seqs.to_vec() }),
+            None => self.not_found(operation),
+        }
+    }
+}
+
+#[test]
+fn changes_that_do_not_hold_are_found() {
+    let bob = user(BOB);
+    let (member, nobody) = (vec![(ALICE, Role::Owner), (BOB, Role::Member)], vec![(ALICE, Role::Owner)]);
+    for (change, members, banned, is_good) in [
+        (Change::Come(bob), &member, vec![], true),
+        (Change::Come(bob), &nobody, vec![], false),
+        (Change::Go(bob), &nobody, vec![], true),
+        (Change::Go(bob), &member, vec![], false),
+        (Change::Ban(bob), &nobody, vec![BOB], true),
+        (Change::Ban(bob), &nobody, vec![], false),
+        (Change::Ban(bob), &member, vec![BOB], false),
+        (Change::Unban(bob), &nobody, vec![BOB], false),
+        (Change::Role(bob, Role::Member), &member, vec![], true),
+        (Change::Role(bob, Role::Reader), &member, vec![], false),
+        (Change::Title("new".to_owned()), &member, vec![], true),
+        (Change::Title("other".to_owned()), &member, vec![], false),
+    ] {
+        let mut story = Story::new();
+        story.changed(&change).told_room(members, &banned);
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Changes] };
+        assert_eq!(story.found(), expected, "{change:?}");
+    }
+}
+
+#[test]
+fn a_change_holds_only_until_something_may_undo_it() {
+    let (ban, unban) = (Change::Ban(user(BOB)), Change::Unban(user(BOB)));
+    let end = |mut story: Story| story.told_room(&[(ALICE, Role::Owner)], &[]).found();
+    let mut undone = Story::new();
+    undone.changed(&ban).changed(&unban);
+    assert_eq!(end(undone), []);
+    let mut before = Story::new();
+    before.changed(&unban).changed(&ban);
+    assert_eq!(end(before), [Check::Changes]);
+    let mut refused = Story::new();
+    refused.changed(&ban);
+    let operation = refused.changing(None, &unban);
+    refused.tell(What::Refused { operation, code: "forbidden".to_owned() });
+    assert_eq!(end(refused), [Check::Changes]);
+    // Of these nobody knows whether and when they were done.
+    let mut unknown = Story::new();
+    let operation = unknown.changing(None, &unban);
+    unknown.tell(What::Indeterminate { operation, reason: "closed".into(), is_answer: false }).changed(&ban);
+    assert_eq!(end(unknown), []);
+    let mut slow = Story::new();
+    let operation = slow.changing(None, &unban);
+    slow.tell(What::Done { operation, seq: None });
+    slow.history.events.last_mut().unwrap().at_us += 3_000_000;
+    slow.changed(&ban);
+    assert_eq!(end(slow), []);
+}
+
+#[test]
+fn who_comes_and_is_removed_before_they_are_told_may_have_come() {
+    let mut story = Story::new();
+    story.changed(&Change::Go(user(BOB)));
+    let operation = story.changing(None, &Change::Come(user(BOB)));
+    story.not_found(operation).told_room(&[(ALICE, Role::Owner), (BOB, Role::Member)], &[]);
+    assert_eq!(story.found(), []);
+}
+
+#[test]
+fn the_answer_to_a_repeated_frame_tells_of_the_first_time() {
+    for (frames, expected) in [([5, 5], [].as_slice()), ([5, 6], [Check::Changes].as_slice())] {
+        let mut story = Story::new();
+        let first = story.changing(Some(frames[0]), &Change::Go(user(BOB)));
+        story.tell(What::Indeterminate { operation: first, reason: "closed".into(), is_answer: false });
+        story.changed(&Change::Come(user(BOB)));
+        let operation = story.changing(Some(frames[1]), &Change::Go(user(BOB)));
+        story.tell(What::Done { operation, seq: None });
+        story.told_room(&[(ALICE, Role::Owner), (BOB, Role::Member)], &[]);
+        assert_eq!(story.found(), expected, "{frames:?}");
+    }
+}
+
+#[test]
+fn who_reads_after_a_removal_or_does_not_after_coming_is_found() {
+    for (change, seqs, is_good) in [
+        (Change::Ban(user(BOB)), Some([2].as_slice()), false),
+        (Change::Ban(user(BOB)), None, true),
+        (Change::Go(user(BOB)), Some([2].as_slice()), false),
+        (Change::Come(user(BOB)), Some([2].as_slice()), true),
+        (Change::Come(user(BOB)), None, false),
+    ] {
+        let mut story = Story::new();
+        story.changed(&change).peeks(seqs);
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Changes] };
+        assert_eq!(story.found(), expected, "{change:?} {seqs:?}");
+    }
+    let mut late = Story::new();
+    late.read(ALICE, removal_log(3)).peeks(Some(&[1, 2])).peeks(Some(&[3]));
+    assert_eq!(late.found(), [Check::Visibility]);
+}
+
+#[test]
+fn who_comes_although_they_are_kept_out_is_found() {
+    let mut story = Story::new();
+    story.changed(&Change::Ban(user(BOB))).changed(&Change::Come(user(BOB)));
+    assert_eq!(story.found(), [Check::Changes]);
+    let mut again = Story::new();
+    again.changed(&Change::Ban(user(BOB))).changed(&Change::Unban(user(BOB))).changed(&Change::Come(user(BOB)));
+    assert_eq!(again.found(), []);
+}
+
+#[test]
+fn a_place_at_which_nobody_came_or_went_is_found() {
+    for (seq, change, is_good) in [
+        (2, Change::Come(user(CAROL)), true),
+        (1, Change::Come(user(CAROL)), true),
+        (3, Change::Come(user(CAROL)), false),
+        (2, Change::Come(user(BOB)), false),
+        (2, Change::Go(user(CAROL)), false),
+        (9, Change::Come(user(CAROL)), false),
+    ] {
+        let mut story = Story::new();
+        let operation = story.changing(None, &change);
+        story.tell(What::Done { operation, seq: Some(seq) });
+        story.read(ALICE, group([role(2, CAROL, Some(Role::Member)), entry(3)]));
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Changes] };
+        assert_eq!(story.found(), expected, "{seq} {change:?}");
+    }
+}
+
+/// Bob leaves by a frame whose entry stands at seq 3, and later joins by one at seq 5.
+fn moves(story: &mut Story) {
+    for (place, change) in [(3, Change::Go(user(BOB))), (5, Change::Come(user(BOB)))] {
+        story.changing(Some(place), &change);
+    }
+}
+
+fn moves_log() -> Vec<LogEntry> {
+    group([
+        entry(2),
+        LogEntry { sender: user(BOB), ..role(3, BOB, None) },
+        entry(4),
+        LogEntry { sender: user(BOB), ..role(5, BOB, Some(Role::Member)) },
+        entry(6),
+    ])
+}
+
+#[test]
+fn acks_of_coming_and_going_stand_in_the_places_of_their_entries() {
+    let joined = What::Joined { connection: 2, conversation: conversation(), seq: 5 };
+    let live = |from: u64| {
+        let mut story = Story::new();
+        story.sync(2, 0).synced(2, None).saw(2, 1..from);
+        moves(&mut story);
+        story
+    };
+    let mut good = live(3);
+    good.saw_ack(2, 3).tell(joined.clone()).saw_ack(2, 5).saw(2, [6]).tell(What::Settled { connection: 2 });
+    good.read(ALICE, moves_log());
+    assert_eq!(good.found(), []);
+    // The news came late: what was missed is read, the entry with it.
+    let mut late = live(3);
+    late.saw_ack(2, 3).saw_ack(2, 5).tell(joined.clone()).saw(2, [5, 6]).read(ALICE, moves_log());
+    assert_eq!(late.found(), []);
+    let mut ahead = live(3);
+    ahead.saw_ack(2, 3).tell(joined.clone()).saw_ack(2, 5).saw(2, [5, 6]).read(ALICE, moves_log());
+    assert_eq!(ahead.found(), []);
+    let mut twice = live(3);
+    twice.saw_ack(2, 3).tell(joined).saw_ack(2, 5).saw(2, [5, 5, 6]).read(ALICE, moves_log());
+    assert_eq!(twice.found(), [Check::LiveStream]);
+    let mut after = live(3);
+    after.saw_ack(2, 3).saw(2, [4]).read(ALICE, moves_log());
+    assert_eq!(after.found(), [Check::Visibility, Check::LiveStream]);
+    let mut hole = live(2);
+    hole.saw_ack(2, 3).tell(What::Settled { connection: 2 }).read(ALICE, moves_log());
+    assert_eq!(hole.found(), [Check::LiveStream]);
+}
+
+#[test]
+fn the_ack_of_a_move_names_an_entry_that_says_so() {
+    // Bob had gone before, and had come before.
+    for (frame, seq, is_good) in [(20, 3, true), (21, 5, true), (20, 5, false), (20, 2, false)] {
+        let mut story = Story::new();
+        story.sync(2, 0).synced(2, None);
+        story.changing(Some(20), &Change::Go(user(BOB)));
+        story.changing(Some(21), &Change::Come(user(BOB)));
+        story.tell(What::SawAck { connection: 2, conversation: conversation(), seq, id: id(frame) });
+        story.read(ALICE, moves_log());
+        let expected: &[Check] = if is_good { &[] } else { &[Check::OneLog] };
+        assert_eq!(story.found(), expected, "{frame} {seq}");
+    }
+}
+
+const LATER: Plan = Plan::Change { send_at: None, version: Some(1) };
+
+impl Story {
+    fn planning(&mut self, plan: Plan) -> u64 {
+        let operation = self.next_operation();
+        self.tell(What::Planning { operation, user: user(ALICE), conversation: conversation(), id: id(3), plan });
+        operation
+    }
+
+    fn planned(&mut self, plan: Plan) -> &mut Self {
+        let operation = self.planning(plan);
+        self.tell(What::Done { operation, seq: None })
+    }
+
+    fn unknown(&mut self, plan: Plan) -> &mut Self {
+        let operation = self.planning(plan);
+        self.tell(What::Indeterminate { operation, reason: "closed".into(), is_answer: false })
+    }
+
+    /// Message 3 is to be sent at second 2.
+    fn kept() -> Self {
+        let mut story = Self::new();
+        story.planned(Plan::Send { send_at: at(2), version: 0 });
+        story
+    }
+
+    /// What Alice is told at the end.
+    fn told_planned(&mut self, states: &[(ScheduledState, u64)]) -> &mut Self {
+        let planned = |(state, version): &(ScheduledState, u64)| Planned {
+            conversation: conversation(),
+            id: id(3),
+            send_at: at(2),
+            state: *state,
+            version: Some(*version),
+        };
+        self.tell(What::ReadPlanned { user: user(ALICE), messages: states.iter().map(planned).collect() })
+    }
+}
+
+fn sent(version: u64) -> Vec<LogEntry> {
+    vec![entry(1), entry(2), LogEntry { version: Some(version), ..entry(3) }]
+}
+
+#[test]
+fn scheduled_messages_that_are_gone_or_too_many_are_found() {
+    use ScheduledState::{Failed, Stale, Waiting};
+    for (entries, told, is_good) in [
+        (sent(0), vec![], true),
+        (sent(0), vec![(Failed, 0)], false),
+        (sent(1), vec![], false),
+        (log(2).collect(), vec![], false),
+        (log(2).collect(), vec![(Waiting, 0)], true),
+        (log(2).collect(), vec![(Waiting, 1)], false),
+        (log(2).collect(), vec![(Stale, 0)], false),
+        // She might write all the time.
+        (log(2).collect(), vec![(Failed, 0)], false),
+        (vec![entry(1), role(2, ALICE, None)], vec![(Failed, 0)], true),
+        (vec![entry(1), role(2, ALICE, None)], vec![], false),
+    ] {
+        let mut story = Story::kept();
+        story.read(BOB, entries.clone()).told_planned(&told);
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Planned] };
+        assert_eq!(story.found(), expected, "{entries:?} {told:?}");
+    }
+}
+
+#[test]
+fn scheduled_messages_before_their_time_are_found() {
+    for (second, is_good) in [(1, false), (2, true)] {
+        let mut story = Story::kept();
+        let early = LogEntry { sent_at: at(second), version: Some(0), ..entry(3) };
+        story.read(BOB, log(2).chain([early])).told_planned(&[]);
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Planned] };
+        assert_eq!(story.found(), expected, "{second}");
+    }
+}
+
+#[test]
+fn what_was_deleted_and_is_sent_is_found() {
+    let end = |mut story: Story| story.read(BOB, sent(0)).told_planned(&[]).found();
+    let mut deleted = Story::kept();
+    deleted.planned(Plan::Cancel);
+    assert_eq!(end(deleted), [Check::Planned]);
+    let mut listed = Story::kept();
+    listed.planned(Plan::Cancel).read(BOB, log(2)).told_planned(&[(ScheduledState::Waiting, 0)]);
+    assert_eq!(listed.found(), [Check::Planned]);
+    let mut unknown = Story::kept();
+    unknown.unknown(Plan::Cancel);
+    assert_eq!(end(unknown), []);
+    let mut gone = Story::kept();
+    gone.unknown(Plan::Cancel).read(BOB, log(2)).told_planned(&[]);
+    assert_eq!(gone.found(), []);
+    // It may come to be kept once more.
+    let mut again = Story::new();
+    again.unknown(Plan::Send { send_at: at(2), version: 0 });
+    again.planned(Plan::Send { send_at: at(2), version: 0 }).planned(Plan::Cancel);
+    assert_eq!(end(again), []);
+    let mut refused = Story::new();
+    let operation = refused.planning(Plan::Send { send_at: at(2), version: 0 });
+    refused.not_found(operation);
+    assert_eq!(end(refused), [Check::Planned]);
+}
+
+#[test]
+fn what_was_changed_is_sent_as_it_was_changed_last() {
+    let found = |change: fn(&mut Story), version: u64| {
+        let mut story = Story::kept();
+        change(&mut story);
+        story.read(BOB, sent(version)).told_planned(&[]).found()
+    };
+    let changed: fn(&mut Story) = |story| {
+        story.planned(LATER);
+    };
+    assert_eq!(found(changed, 1), []);
+    assert_eq!(found(changed, 0), [Check::Planned]);
+    let unknown: fn(&mut Story) = |story| {
+        story.unknown(LATER);
+    };
+    assert_eq!(found(unknown, 1), []);
+    assert_eq!(found(unknown, 0), []);
+    let later: fn(&mut Story) = |story| {
+        story.planned(Plan::Change { send_at: Some(at(9)), version: None });
+    };
+    assert_eq!(found(later, 0), [Check::Planned]);
+}
+
+#[test]
+fn a_scheduled_message_that_is_not_where_it_was_answered_to_be_is_found() {
+    for (seq, is_good) in [(3, true), (2, false)] {
+        let mut story = Story::kept();
+        let operation = story.planning(Plan::Change { send_at: Some(at(1)), version: None });
+        story.tell(What::Done { operation, seq: Some(seq) }).read(BOB, sent(0)).told_planned(&[]);
+        let expected: &[Check] = if is_good { &[] } else { &[Check::Planned] };
+        assert_eq!(story.found(), expected, "{seq}");
     }
 }

@@ -5,7 +5,7 @@
 use entrenous_model::{ConversationId, UserId};
 
 use super::Findings;
-use crate::{Check, What, index::At};
+use crate::{Check, OperationNumber, What, index::At};
 
 pub(super) fn check(found: &mut Findings<'_>) {
     let index = found.index;
@@ -21,8 +21,21 @@ pub(super) fn check(found: &mut Findings<'_>) {
                     found.add_read(Check::Visibility, *conversation, summary, (&[at], &[entry.seq]));
                 }
             }
+            What::Peeked { operation, seqs } => check_peek(found, at, *operation, seqs),
             _ => {}
         }
+    }
+}
+
+fn check_peek(found: &mut Findings<'_>, at: At, operation: OperationNumber, seqs: &[u64]) {
+    let index = found.index;
+    let Some(began) = index.asked.get(&operation).map(|attempt| attempt.began) else { return };
+    let Some(What::Peeking { user, conversation, .. }) = index.events.get(began).map(|event| &event.what) else {
+        return;
+    };
+    if let Some(seq) = seqs.iter().find(|seq| !index.is_visible(*conversation, *user, **seq)) {
+        let summary = format!("{user} read seq {seq} without being a member then");
+        found.add(Check::Visibility, *conversation, summary, &[began, at]);
     }
 }
 
