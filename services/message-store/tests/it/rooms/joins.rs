@@ -29,7 +29,7 @@ impl Fixture {
         page.items.into_iter().map(|channel| channel.title.unwrap_or_default()).collect()
     }
 
-    async fn public_channel(&self, caller: u128, title: &str, description: &str) -> ConversationId {
+    pub(super) async fn public_channel(&self, caller: u128, title: &str, description: &str) -> ConversationId {
         let channel = CreateConversation {
             title: Some(title.to_owned()),
             description: Some(description.to_owned()),
