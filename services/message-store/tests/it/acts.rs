@@ -6,6 +6,7 @@ use entrenous_protocol::{
     act::{DeleteScope, EditFields, NewEdit, Reaction},
     entry::{Encryption, Role},
     limits::{PINS_MAX, REACTIONS_PER_PERSON_MAX},
+    live::UserNotice,
     rest::{CreateConversation, Message, MessageReaction, Page},
     rpc::store::{
         self, ActRequest, AppendResult, ConversationRequest, GetMessage, GetMessageRequest, History, HistoryPosition,
@@ -15,6 +16,7 @@ use entrenous_protocol::{
 
 use crate::{
     fixture::{
+    channels::heard,
         Fixture, channel_of, connect, device, group_of, into, new_message, payload, refused, sealed, seqs, stored, to,
         user,
     },
@@ -104,6 +106,14 @@ fn delete(message_id: EntryId, scope: DeleteScope) -> Act {
 }
 
 fn text_of(entry: &Entry) -> Option<&str> {
+/// Which message a notice says is hidden.
+fn hidden_message(notice: &UserNotice) -> Option<(ConversationId, EntryId)> {
+    match notice {
+        UserNotice::MessageHidden { conversation_id, message_id } => Some((*conversation_id, *message_id)),
+        _ => None,
+    }
+}
+
     entry.content.as_deref().map(RawValue::get)
 }
 
@@ -267,10 +277,19 @@ async fn a_deletion_for_oneself_hides_it_from_oneself_alone() {
     let messages = ["a", "b"].map(|text| into(group, 1, sealed(text)));
     let ids = messages.each_ref().map(|message| message.message.id);
     fixture.append(messages.into()).await;
-    for _ in 0..2 {
-        assert_eq!(fixture.act(2, group, delete(ids[0], DeleteScope::Me)).await, AppendResult::Done);
+    let mut live = fixture.gateway.subscribe_live().await.unwrap();
+    let other = fixture.clear_group(&[1, 2]).await;
+    let elsewhere = into(other, 1, new_message(r#"{"content":{"text":"a"}}"#));
+    fixture.send(elsewhere.clone()).await;
+    let hidden = [(group, ids[0]), (group, ids[0]), (other, elsewhere.message.id)];
+    for (conversation, id) in hidden {
+        assert_eq!(fixture.act(2, conversation, delete(id, DeleteScope::Me)).await, AppendResult::Done);
     }
     assert_eq!(fixture.history(2, group).await.len(), 1);
+    let told = heard(&mut live, user(2).as_uuid().into(), 3).await;
+    let told: Vec<UserNotice> = told.iter().map(|one| serde_json::from_slice(&one.body).unwrap()).collect();
+    let told: Vec<_> = told.iter().filter_map(hidden_message).collect();
+    assert_eq!(told, [hidden[0], hidden[2]], "the second time is silent");
     assert_eq!(fixture.history(1, group).await.len(), 2);
     assert_eq!(fixture.message(2, group, ids[0]).await.unwrap_err().code, Code::NotFound);
     fixture.act(1, group, Act::Edit(edit(ids[0], &ciphertext("c")))).await;
