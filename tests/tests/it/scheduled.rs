@@ -16,7 +16,7 @@ use futures::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{group, live, next, next_entry, until, whole_log};
+use crate::support::{group, live, next, next_entry, text, until, whole_log};
 
 const MESSAGES: u64 = 400;
 /// Between the first and the last time.
@@ -45,8 +45,21 @@ async fn what_is_sent_at_its_time_is_told_to_everybody() {
     let (mut at_alice, mut at_bob) = (live(&alice).await, live(&bob).await);
     let message = schedule(&alice, room, SystemClock.now() + Duration::from_secs(2)).await;
     assert_eq!(message.state, ScheduledState::Waiting);
-    let entry = next_entry(&mut at_bob).await;
-    assert_eq!((entry.id, entry.seq), (message.id, 2));
+    // As of every message: who sends has read what was before, and its author learns it.
+    let (mut entry, mut read) = (None, None);
+    while entry.is_none() || read.is_none() {
+        next(&mut at_bob, |body| {
+            match body {
+                Body::Entry(found) => entry = Some((found.id, found.seq)),
+                Body::Read(receipt) => read = Some((receipt.user_id, receipt.seq)),
+                _ => return None,
+            }
+            Some(())
+        })
+        .await;
+    }
+    assert_eq!((entry, read), (Some((message.id, 3)), Some((alice.user_id, 3))));
+    assert_eq!(bob.api.receipts(room, before.id).await.unwrap().read_count, 1);
     let (mut has_entry, mut is_told) = (false, false);
     while !(has_entry && is_told) {
         next(&mut at_alice, |body| match body {
@@ -64,7 +77,7 @@ async fn what_is_sent_at_its_time_is_told_to_everybody() {
         .await;
     }
     let unread = bob.api.unread(room).await.unwrap();
-    assert_eq!(unread.seqs, [2]);
+    assert_eq!(unread.seqs, [3]);
 
     // By WebSocket: kept, or, where its time has passed, sent at once.
     let send = async |send_at: Timestamp| {
@@ -72,6 +85,8 @@ async fn what_is_sent_at_its_time_is_told_to_everybody() {
         let payload = json!({"content": {"text": "later"}, "send_at": send_at});
         let frame = json!({"type": "group_message", "id": id, "payload": payload, "meta": {"target_id": room}});
         let pending = at_alice.handle().request(id, frame.to_string()).await.unwrap();
+    let before = bob.api.send_message(room, &text("before")).await.unwrap();
+    next_entry(&mut at_bob).await;
         (id, pending.wait().await.unwrap())
     };
     let (id, reply) = send(SystemClock.now() + Duration::from_secs(3_600)).await;
@@ -79,7 +94,7 @@ async fn what_is_sent_at_its_time_is_told_to_everybody() {
     let waiting: Page<ScheduledMessage> = api::json(alice.api.request(Method::GET, "scheduled")).await.unwrap();
     assert_eq!(waiting.items.iter().map(|message| message.id).collect::<Vec<_>>(), [id]);
     let (_, reply) = send(SystemClock.now()).await;
-    assert!(matches!(reply, Reply::Ack(Some(stored)) if stored.seq == 3), "{reply:?}");
+    assert!(matches!(reply, Reply::Ack(Some(stored)) if stored.seq == 4), "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
