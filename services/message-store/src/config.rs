@@ -28,6 +28,9 @@ pub struct Config {
     /// Scheduled messages of a user, at most.
     #[arg(long, env, default_value = "100")]
     pub scheduled_messages_max: NonZeroU32,
+    /// Days for which a scheduled message that could not be sent, or is stale, is kept for its author.
+    #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    pub scheduled_messages_kept_days: u16,
     /// Language of the texts in clear that are written from now on: a text search configuration of PostgreSQL, such as `simple` (no language: every word as it stands) or `german`. Texts that are there stay findable by the rules of theirs; the replica that started last decides.
     #[arg(long, env, default_value = "simple")]
     pub search_language: String,

@@ -35,7 +35,10 @@ impl Metrics {
             "chat_pending_device_messages_total",
             "Device messages of entries taken for the delivery tracker, by outcome."
         );
-        describe_counter!("chat_scheduled_messages_total", "Scheduled messages whose time had come, by outcome.");
+        describe_counter!(
+            "chat_scheduled_messages_total",
+            "Scheduled messages whose time had come, or that were forgotten, by outcome."
+        );
         describe_histogram!("chat_scheduled_lag_seconds", "How long after their time scheduled messages were sent.");
         describe_counter!("chat_messages_expired_total", "Messages erased because their time had come.");
         describe_counter!("chat_feed_partitions_dropped_total", "Partitions of the feed that were dropped.");
@@ -124,6 +127,11 @@ impl Metrics {
     /// A scheduled message was to be sent.
     pub(crate) fn scheduled_message(self, outcome: &'static str) {
         counter!("chat_scheduled_messages_total", "outcome" => outcome).increment(1);
+    }
+
+    /// Scheduled messages that could not be sent were forgotten.
+    pub(crate) fn scheduled_forgotten(self, messages: u64) {
+        counter!("chat_scheduled_messages_total", "outcome" => "forgotten").increment(messages);
     }
 
     /// Messages were erased because their time had come.

@@ -11,8 +11,12 @@ use entrenous_db::{Database, DbError};
 use entrenous_model::{EntryId, UserId};
 use entrenous_protocol::{
     Failure,
+    entry::MessageType,
     live::UserNotice,
-    rpc::store::{AppendRequest, AppendResult},
+    rpc::{
+        store::{AppendRequest, AppendResult},
+        tracker::{AdvanceCursors, AdvanceCursorsRequest, CursorAdvance},
+    },
     scheduled::ScheduledEvent,
 };
 use entrenous_runtime::Shutdown;
@@ -33,6 +37,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// How long sending what was taken may take; less than the lease.
 const SEND_MAX: Duration = Duration::from_secs(7);
+/// How long the delivery tracker has to hear of what was sent.
+const NOTE_MAX: Duration = Duration::from_secs(4);
 /// Connections to the database that are used at once, beside those of the appends.
 const CONNECTIONS: usize = 1;
 
@@ -81,6 +87,7 @@ pub(crate) async fn deliver(
         Ok(told) => {
             context.publisher.publish_unswept(publication(&told)).await;
             count(context, &claimed, &rows, &told);
+            note_sent(context, &claimed, &verdicts);
         }
         // The rows are taken again once the lease has ended, and what was sent is then found in the log.
         Err(error) => tracing::debug!(%error, "what became of scheduled messages was not noted"),
@@ -184,6 +191,33 @@ fn publication(told: &[(Key, ScheduledEvent)]) -> Publication {
         publication.notice(UserId::from(*sender_id), notice);
     }
     publication
+}
+
+/// Tells the delivery tracker what gateways tell it of other messages: who sends has read what was there before. Nobody
+/// waits for it: where it is lost, the authors of that learn it with the next receipt.
+fn note_sent(context: &Context, claimed: &[Claimed], verdicts: &[Verdict]) {
+    let cursors: Vec<_> = claimed.iter().zip(verdicts).filter_map(|(one, verdict)| sent_cursor(one, verdict)).collect();
+    if cursors.is_empty() {
+        return;
+    }
+    let bus = context.bus.clone();
+    context.tasks.spawn(async move {
+        let noted = bus.call::<AdvanceCursors>(&AdvanceCursorsRequest { cursors }, NOTE_MAX).await;
+        let _ = noted.inspect_err(|error| tracing::debug!(%error, "the tracker was not told of scheduled messages"));
+    });
+}
+
+fn sent_cursor(claimed: &Claimed, verdict: &Verdict) -> Option<CursorAdvance> {
+    let Verdict::Sent(stored) = verdict else { return None };
+    let message = claimed.row.append_message().ok()?;
+    (message.message.message_type != MessageType::Control).then_some(CursorAdvance {
+        user_id: message.sender_id,
+        device_id: message.sender_device_id,
+        conversation_id: message.conversation_id,
+        delivered_seq: 0,
+        read_seq: 0,
+        sent_seq: stored.seq,
+    })
 }
 
 fn count(context: &Context, claimed: &[Claimed], rows: &[(Key, Verdict)], told: &[(Key, ScheduledEvent)]) {

@@ -52,6 +52,7 @@ pub struct Service {
     digest_key: DigestKey,
     moderation: Moderation,
     search_language: String,
+    scheduled_kept_days: u16,
     tasks: Tasks,
     bounds: Bounds,
     late_max: Duration,
@@ -92,6 +93,7 @@ impl Service {
             digest_key,
             moderation,
             search_language: config.search_language.clone(),
+            scheduled_kept_days: config.scheduled_messages_kept_days,
             tasks,
             bounds,
             late_max,
@@ -123,7 +125,7 @@ impl Service {
     /// When a part that the service cannot do without ended by itself.
     pub async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { admin, readiness, bus, database, others_max, digest_key, bounds, late_max, publishes, .. } = self;
-        let Self { moderation, search_language, tasks, .. } = self;
+        let Self { moderation, search_language, scheduled_kept_days, tasks, .. } = self;
         // A child, so that the end of a vital task stops this service and can be told from being asked to stop.
         let stop = shutdown.child();
         let admin_stop = Shutdown::new();
@@ -180,7 +182,8 @@ impl Service {
         }
         tasks.spawn_vital("recount", stop.clone(), recount::run(database.clone(), metrics, stop.clone()));
         tasks.spawn_vital("expire", stop.clone(), expire::run(database.clone(), metrics, stop.clone()));
-        tasks.spawn_vital("tidy", stop.clone(), tidy::run(database.clone(), metrics, stop.clone()));
+        let tidying = tidy::run(database.clone(), metrics, scheduled_kept_days, stop.clone());
+        tasks.spawn_vital("tidy", stop.clone(), tidying);
         tasks.spawn_vital("watch", stop.clone(), watch.run(stop.clone()));
 
         stop.triggered().await;

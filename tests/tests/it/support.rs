@@ -141,7 +141,12 @@ pub(crate) fn unread_by_definition(log: &[Entry], reader: UserId, said: u64) -> 
     };
     let before_first = log.first().map_or(0, |entry| entry.seq - 1);
     let head = log.last().map_or(0, |entry| entry.seq);
-    let own = log.iter().filter(|entry| entry.sender_id == reader && is_shown(entry)).map(|entry| entry.seq);
+    // Also what one has deleted since.
+    let is_sent = |entry: &&Entry| {
+        let is_message = entry.kind == EntryKind::Message && entry.message_type != Some(MessageType::Control);
+        is_message && entry.sender_id == reader
+    };
+    let own = log.iter().filter(is_sent).map(|entry| entry.seq);
     let read_seq = own.max().unwrap_or(0).max(said.min(head)).max(before_first);
     let unread = log.iter().filter(|entry| entry.seq > read_seq && entry.sender_id != reader && is_shown(entry));
     (read_seq, unread.map(|entry| entry.seq).collect())

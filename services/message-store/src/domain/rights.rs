@@ -64,6 +64,11 @@ pub(crate) fn may_add(kind: ConversationKind, caller: Role, given: Role) -> Resu
     Ok(())
 }
 
+/// The role of who comes by themselves: who was muted does not come out of it by leaving.
+pub(crate) fn role_of_joining(before: Option<Role>) -> Role {
+    before.map_or(Role::Member, |before| before.min(Role::Member))
+}
+
 /// Whether somebody with this role sees who the members are, and is told of changes: in channels only who looks after them.
 pub(crate) fn sees_members(kind: ConversationKind, role: Role) -> bool {
     kind != ConversationKind::Channel || role >= Role::Moderator

@@ -139,6 +139,16 @@ fn listed_words_are_refused_or_masked() {
     assert!(text(&[("CLEAR_TEXT_WORDS", "# nothing")], "bad").is_ok());
 }
 
+/// What is looked for is looked for in what people will read: after HTML is gone and characters have one form.
+#[test]
+fn tags_and_forms_hide_nothing() {
+    for hidden in ["b<b></b>ad", "<i>b</i>ad", "scho\u{308}n"] {
+        assert_eq!(fields(&text(&[("CLEAR_TEXT_WORDS", "bad\nschön")], hidden).unwrap_err()), [FIELD], "{hidden}");
+    }
+    let link = "htt<b></b>ps://a.example";
+    assert_eq!(fields(&text(&[("CLEAR_TEXT_LINKS_MAX", "0")], link).unwrap_err()), [FIELD]);
+}
+
 #[test]
 fn who_sends_too_much_is_told_what() {
     let limits = [("CLEAR_TEXT_FLOOD_MAX", "3"), ("CLEAR_TEXT_REPEATS_MAX", "2")];

@@ -126,8 +126,11 @@ impl Doing<'_> {
         }
         let done = match &self.request.act {
             Act::Delete { scope: DeleteScope::Me, .. } => {
-                acts::hide(connection, self.request).await?;
-                Done::Hidden
+                if acts::hide(connection, self.request).await? {
+                    Done::Hidden
+                } else {
+                    Done::Nothing
+                }
             }
             _ if target.message_type == Some(MessageType::Control) => {
                 return Err(Failure::new(Code::Forbidden, "the encryption protocol's own messages stay").into());

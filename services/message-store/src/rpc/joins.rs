@@ -5,7 +5,7 @@ use entrenous_bus::Deadline;
 use entrenous_model::{ConversationId, UserId};
 use entrenous_protocol::{
     Failure,
-    entry::{ConversationKind, MemberChange, MemberContent, Role},
+    entry::{ConversationKind, MemberChange, MemberContent},
     rest::{Page, PublicChannel},
     rpc::store::{
         CHANNELS_PAGE_MAX, FrameOrigin, JoinBy, JoinRequest, ListChannelsRequest, MembershipChanged, MembershipEntry,
@@ -19,7 +19,7 @@ use super::{
     members::{check_room, come},
 };
 use crate::{
-    domain::{token::token_digest, words::question},
+    domain::{rights::role_of_joining, token::token_digest, words::question},
     error::RequestError,
     store::{
         changes::StandingRow,
@@ -89,7 +89,7 @@ async fn join_locked(
     {
         return Err(Failure::not_found().into());
     }
-    let (change, role) = (MemberChange::Joined, Some(Role::Member));
+    let (change, role) = (MemberChange::Joined, Some(role_of_joining(standing.target_role_before()?)));
     let member_content = MemberContent { user_id: caller, change, role, by: caller, members: Vec::new() };
     let come = come(context, connection, conversation_id, &standing, member_content, frame.as_ref()).await?;
     let has_entry = has_entry(&standing)?;

@@ -437,14 +437,14 @@ pub(crate) async fn unpin(connection: &mut AsyncPgConnection, request: &ActReque
     statement.execute(connection).await.map(drop)
 }
 
-/// Hides a message from the caller.
-pub(crate) async fn hide(connection: &mut AsyncPgConnection, request: &ActRequest) -> diesel::QueryResult<()> {
+/// Hides a message from the caller; tells whether it was not hidden before.
+pub(crate) async fn hide(connection: &mut AsyncPgConnection, request: &ActRequest) -> diesel::QueryResult<bool> {
     let statement = Hide {
         caller: request.caller.as_uuid(),
         conversation_id: request.conversation_id.as_uuid(),
         message_id: request.act.message_id().as_uuid(),
     };
-    statement.execute(connection).await.map(drop)
+    statement.execute(connection).await.map(|count| count > 0)
 }
 
 statement! {

@@ -262,6 +262,12 @@ impl StandingRow {
         present(self.people.target_role.as_deref(), self.people.target_left_seq)
     }
 
+    /// The last role of the one concerned, who was a member once and is no more.
+    pub(crate) fn target_role_before(&self) -> diesel::QueryResult<Option<Role>> {
+        let role = self.people.target_role.as_deref().filter(|_| self.people.target_left_seq.is_some());
+        role.map(|role| parse(role, Role::parse)).transpose()
+    }
+
     /// When the one concerned, who was a member once and is no more, left.
     pub(crate) fn target_left(&self) -> Option<(DateTime<Utc>, i64)> {
         self.people.target_left_at.zip(self.people.target_left_seq)

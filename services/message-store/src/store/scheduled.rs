@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     prelude::Queryable,
-    sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use entrenous_model::{EntryId, UserId};
@@ -200,6 +200,17 @@ statement! {
     /// See `messaging.expire_scheduled`.
     Expire { sender_id: SqlUuid = Uuid, id: SqlUuid = Uuid, leased_until: Timestamptz = DateTime<Utc> } -> (Text,);
     "SELECT messaging.expire_scheduled({}, {}, {})",
+}
+
+statement! {
+    /// Forgets what could not be sent, the longest ago first; nothing that its author is changing.
+    Forget { kept_days: Integer = i32, row_limit: BigInt = i64 } -> (SqlUuid,);
+    "WITH old AS MATERIALIZED (
+         SELECT sender_id, id FROM messaging.scheduled
+         WHERE state <> 'waiting' AND due_at < now() - {} * interval '1 day'
+         ORDER BY due_at LIMIT {} FOR UPDATE SKIP LOCKED
+     )
+     DELETE FROM messaging.scheduled s USING old WHERE s.sender_id = old.sender_id AND s.id = old.id",
 }
 
 impl ScheduledRow {
@@ -415,6 +426,16 @@ pub(crate) async fn list(
 pub(crate) async fn next_due(connection: &mut AsyncPgConnection) -> diesel::QueryResult<Option<Duration>> {
     let rows: Vec<(i64,)> = NextDue {}.load(connection).await?;
     Ok(rows.into_iter().next().map(|(wait_ms,)| Duration::from_millis(to_u64(wait_ms))))
+}
+
+/// Forgets up to so many rows that could not be sent, so many days ago; gives how many.
+pub(crate) async fn forget(
+    connection: &mut AsyncPgConnection,
+    kept_days: u16,
+    rows_max: u32,
+) -> diesel::QueryResult<u64> {
+    let statement = Forget { kept_days: kept_days.into(), row_limit: rows_max.into() };
+    statement.execute(connection).await.map(|count| u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 /// Takes rows that are due; and tells until when they are the caller's.

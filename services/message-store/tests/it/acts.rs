@@ -1,19 +1,23 @@
 //! Method `act`, and what history and the log show of it.
 
+use diesel_async::SimpleAsyncConnection;
 use entrenous_model::{ConversationId, EntryId, IdGenerator};
 use entrenous_protocol::{
-    Act, Code, Entry, EntryKind, Failure, Limits, RawValue,
+    Act, Code, Entry, EntryKind, Failure, Limits, NewMessage, RawValue,
     act::{DeleteScope, EditFields, NewEdit, Reaction},
     entry::{Encryption, Role},
-    limits::{PINS_MAX, REACTIONS_PER_PERSON_MAX},
-    rest::{CreateConversation, Message, MessageReaction, Page},
+    limits::{PINS_MAX, REACTIONS_PER_MESSAGE_MAX, REACTIONS_PER_PERSON_MAX},
+    live::UserNotice,
+    rest::{CreateConversation, Message, MessageReaction, Page, Posting},
     rpc::store::{
-        self, ActRequest, AppendResult, ConversationRequest, GetMessage, GetMessageRequest, History, HistoryPosition,
-        HistoryRequest, ListPins, ListReactions, ListReactionsRequest, ListUnread, ListUnreadRequest, ReadCursor,
+        self, ActRequest, AppendResult, ConversationRequest, GetMessage, GetMessageRequest, History, HistoryFilter,
+        HistoryPosition, HistoryRequest, ListPins, ListReactions, ListReactionsRequest, ListUnread, ListUnreadRequest,
+        ReadCursor,
     },
 };
 
 use crate::{
+    channels::heard,
     fixture::{
         Fixture, channel_of, connect, device, group_of, into, new_message, payload, refused, sealed, seqs, stored, to,
         user,
@@ -101,6 +105,14 @@ fn unreact(message_id: EntryId, reaction: &str) -> Act {
 
 fn delete(message_id: EntryId, scope: DeleteScope) -> Act {
     Act::Delete { message_id, scope }
+}
+
+/// Which message a notice says is hidden.
+fn hidden_message(notice: &UserNotice) -> Option<(ConversationId, EntryId)> {
+    match notice {
+        UserNotice::MessageHidden { conversation_id, message_id } => Some((*conversation_id, *message_id)),
+        _ => None,
+    }
 }
 
 fn text_of(entry: &Entry) -> Option<&str> {
@@ -192,6 +204,31 @@ async fn only_its_author_edits_a_message_that_is_there() {
     replica.stop().await;
 }
 
+/// Whoever may not post (any more) edits nothing, and may take back what they said.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_post_edits_nothing() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2]).await.id;
+    let channel = CreateConversation { posting: Some(Posting::Everyone), ..channel_of(&[2]) };
+    let channel = fixture.create(user(1), channel).await.unwrap().id;
+    for room in [group, channel] {
+        let message = into(room, 2, sealed("one"));
+        let id = message.message.id;
+        fixture.send(message).await;
+        let new = || Act::Edit(edit(id, &ciphertext("two")));
+        stored(&fixture.act(2, room, new()).await);
+        let silence = if room == group {
+            format!("UPDATE messaging.members SET role = 'reader' WHERE conversation_id = '{room}' AND role = 'member'")
+        } else {
+            format!("UPDATE messaging.conversations SET posting = 'moderators' WHERE id = '{room}'")
+        };
+        connect(&fixture.postgres).await.batch_execute(&silence).await.unwrap();
+        assert_eq!(refused(&fixture.act(2, room, new()).await), Code::Forbidden);
+        stored(&fixture.act(2, room, delete(id, DeleteScope::All)).await);
+    }
+    replica.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_for_everyone_erases_everything_that_was_said() {
     let (fixture, replica) = Fixture::start().await;
@@ -267,9 +304,18 @@ async fn a_deletion_for_oneself_hides_it_from_oneself_alone() {
     let messages = ["a", "b"].map(|text| into(group, 1, sealed(text)));
     let ids = messages.each_ref().map(|message| message.message.id);
     fixture.append(messages.into()).await;
-    for _ in 0..2 {
-        assert_eq!(fixture.act(2, group, delete(ids[0], DeleteScope::Me)).await, AppendResult::Done);
+    let mut live = fixture.gateway.subscribe_live().await.unwrap();
+    let other = fixture.clear_group(&[1, 2]).await;
+    let elsewhere = into(other, 1, new_message(r#"{"content":{"text":"a"}}"#));
+    fixture.send(elsewhere.clone()).await;
+    let hidden = [(group, ids[0]), (group, ids[0]), (other, elsewhere.message.id)];
+    for (conversation, id) in hidden {
+        assert_eq!(fixture.act(2, conversation, delete(id, DeleteScope::Me)).await, AppendResult::Done);
     }
+    let told = heard(&mut live, user(2).as_uuid().into(), 3).await;
+    let told: Vec<UserNotice> = told.iter().map(|one| serde_json::from_slice(&one.body).unwrap()).collect();
+    let told: Vec<_> = told.iter().filter_map(hidden_message).collect();
+    assert_eq!(told, [hidden[0], hidden[2]], "the second time is silent");
     assert_eq!(fixture.history(2, group).await.len(), 1);
     assert_eq!(fixture.history(1, group).await.len(), 2);
     assert_eq!(fixture.message(2, group, ids[0]).await.unwrap_err().code, Code::NotFound);
@@ -313,10 +359,66 @@ async fn reactions_are_entries_and_counts() {
         (EntryKind::Reaction, Some(id), Some(r#"{"reaction":"👍"}"#))
     );
 
+    stored(&fixture.act(3, group, unreact(id, "/")).await);
+    let shown = fixture.message(3, group, id).await.unwrap();
+    let shown: Vec<_> = shown.state.reactions.iter().map(|one| (one.reaction.as_str(), one.count)).collect();
+    assert_eq!(shown, [("👍", 2)], "what everybody has taken back is gone");
     for number in 0..REACTIONS_PER_PERSON_MAX {
         stored(&fixture.act(1, group, react(id, &number.to_string())).await);
     }
     assert_eq!(refused(&fixture.act(1, group, react(id, "one more")).await), Code::TooLarge);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_has_only_so_many_reactions() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2, 3, 4, 5, 6]).await.id;
+    let message = into(group, 1, sealed("a"));
+    let id = message.message.id;
+    fixture.send(message).await;
+    for number in 0..REACTIONS_PER_MESSAGE_MAX {
+        let caller = 1 + u128::try_from(number / REACTIONS_PER_PERSON_MAX).unwrap();
+        stored(&fixture.act(caller, group, react(id, &number.to_string())).await);
+    }
+    match fixture.act(6, group, react(id, "another")).await {
+        AppendResult::Refused(failure) => {
+            assert!(failure.code == Code::TooLarge && failure.detail.contains("reactions_per_message"), "{failure}");
+        }
+        other => panic!("{other:?}"),
+    }
+    stored(&fixture.act(6, group, react(id, "0")).await);
+    stored(&fixture.act(1, group, unreact(id, "1")).await);
+    stored(&fixture.act(6, group, react(id, "another")).await);
+    replica.stop().await;
+}
+
+/// By none of the ways that lead to a message.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_later_reads_nothing_of_before() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2]).await.id;
+    let root = into(group, 1, sealed("a"));
+    let id = root.message.id;
+    fixture.send(root).await;
+    let thread_id = Some(id);
+    fixture.send(into(group, 2, NewMessage { thread_id, ..sealed("b") })).await;
+    fixture.act(1, group, Act::Pin { message_id: id }).await;
+    fixture.act(2, group, react(id, "x")).await;
+    fixture.add(1, group, 3, None).await.unwrap();
+    fixture.send(into(group, 2, NewMessage { thread_id, ..sealed("c") })).await;
+    let thread = async |caller| {
+        let (position, filter) = (HistoryPosition::After(0), HistoryFilter { thread_id, ..HistoryFilter::default() });
+        let request = HistoryRequest { caller: user(caller), conversation_id: group, position, limit: 100, filter };
+        fixture.call::<History>(&request).await.map_err(|failure| failure.code).map(|page| page.items.len())
+    };
+    assert_eq!((fixture.history(2, group).await.len(), thread(2).await), (3, Ok(2)));
+    assert_eq!(fixture.history(3, group).await.len(), 1);
+    assert_eq!(thread(3).await, Ok(1), "what was said since");
+    assert_eq!((fixture.pins(2, group).await.len(), fixture.pins(3, group).await.len()), (1, 0));
+    assert_eq!(fixture.message(3, group, id).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(fixture.reactions(2, group, id).await.unwrap().items.len(), 1);
+    assert_eq!(fixture.reactions(3, group, id).await.unwrap_err().code, Code::NotFound);
     replica.stop().await;
 }
 

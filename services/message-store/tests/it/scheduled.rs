@@ -386,6 +386,61 @@ async fn what_its_author_may_not_send_any_more_fails() {
     replica.stop().await;
 }
 
+/// What could not be sent is forgotten after a while, from when that was found; what waits is not, however old.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_sent_is_not_kept_for_ever() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.group(&[1, 2]).await.id;
+    let mut connection = connect(&fixture.postgres).await;
+    connection.batch_execute("UPDATE messaging.heads SET epoch = 4").await.unwrap();
+    let [failed, recent] = [into(group, 2, sealed("a")), into(group, 2, sealed("b"))];
+    let [stale, moved] = [into(group, 1, of_epoch(3)), into(group, 1, of_epoch(3))];
+    let waiting = into(group, 1, sealed("c"));
+    for message in [&failed, &recent, &stale, &moved] {
+        keep(&fixture, message, from_now(HOUR)).await;
+    }
+    fixture.remove(1, group, 2).await.unwrap();
+    make_due(&mut connection).await;
+    for (message, state) in [
+        (&failed, ScheduledState::Failed),
+        (&recent, ScheduledState::Failed),
+        (&stale, ScheduledState::Stale),
+        (&moved, ScheduledState::Stale),
+    ] {
+        is_in_state(&fixture, message.sender_id.as_uuid().as_u128(), message.message.id, state).await;
+    }
+    keep(&fixture, &waiting, from_now(HOUR)).await;
+    replica.stop().await;
+    for (message, days) in [(&failed, 8), (&recent, 6), (&stale, 8), (&moved, 8), (&waiting, -8)] {
+        let age = format!(
+            "UPDATE messaging.scheduled SET created_at = now() - interval '90 days',
+                 due_at = now() - {days} * interval '1 day' WHERE id = '{}'",
+            message.message.id
+        );
+        connection.batch_execute(&age).await.unwrap();
+    }
+    // What its author has touched since is not old, whatever time they gave it.
+    let past = format!(
+        "SELECT messaging.change_scheduled('{}', id, revision, message, epoch, '2020-01-01', 'stale', 0)
+         FROM messaging.scheduled WHERE id = '{}'",
+        user(1),
+        moved.message.id
+    );
+    connection.batch_execute(&past).await.unwrap();
+    let replica = fixture.replica_with(&[("SCHEDULED_MESSAGES_KEPT_DAYS", "7")]).await;
+    wait_for("two of them to be forgotten", async || match count(&mut connection, ROWS).await {
+        3 => Ok(()),
+        left => Err(left.to_string()),
+    })
+    .await
+    .unwrap();
+    let left = async |caller| list(&fixture, caller).await.iter().map(|message| message.id).collect::<BTreeSet<_>>();
+    assert_eq!(left(1).await, BTreeSet::from([moved.message.id, waiting.message.id]));
+    assert_eq!(left(2).await, BTreeSet::from([recent.message.id]));
+    assert_eq!(code(cancel(&fixture, 2, failed.message.id).await), Code::NotFound);
+    replica.stop().await;
+}
+
 /// A row that somebody took, until so many milliseconds from now.
 fn taken(id: EntryId, milliseconds: i32) -> String {
     format!(

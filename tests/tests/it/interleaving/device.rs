@@ -1,17 +1,23 @@
 //! A client as docs/protocol.md asks for: it keeps what it gets, says what it has, and repeats what got no answer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use entrenous_client::{Connection, OutgoingMessage, SyncStart, Target, frame::Body, outgoing};
+use entrenous_client::{ApiError, Connection, OutgoingMessage, SyncStart, Target, frame::Body, outgoing};
 use entrenous_model::{EntryId, IdGenerator};
-use entrenous_protocol::{Code, entry::MessageType, frame::SyncedConversation, rest::MarkRead};
+use entrenous_protocol::{Code, Entry, EntryKind, entry::MessageType, frame::SyncedConversation, rest::MarkRead};
 use entrenous_system_tests::Person;
 use futures::FutureExt;
 
-use super::{Op, ROOMS, World, op::owner_of};
+use super::{Op, ROOMS, World, op::PUBLIC};
 
 /// How long an answer may take: late, because a busy machine is no failure.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Why something may be refused: who asks is no member (any more), has no such role, or speaks of what was deleted.
+pub(super) const REFUSALS: [Code; 3] = [Code::NotFound, Code::Forbidden, Code::Conflict];
 
 /// How far a device is in a conversation.
 #[derive(Debug, Default)]
@@ -23,6 +29,13 @@ pub(super) struct Place {
     /// The highest seqs that it has said to have, and to have read.
     pub(super) delivered: u64,
     pub(super) read: u64,
+    /// What acts, joins and leaves were answered: the place of their own entry, or of one that did the same before.
+    acked: Vec<(u64, EntryId)>,
+    /// Messages that it knows, and which of them are its user's.
+    pub(super) messages: Vec<EntryId>,
+    pub(super) own: Vec<EntryId>,
+    /// What was deleted for its user alone.
+    pub(super) hidden: BTreeSet<EntryId>,
 }
 
 /// A message without an answer.
@@ -33,13 +46,22 @@ struct Draft {
     is_control: bool,
 }
 
+/// A message that was to be sent later.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scheduled {
+    pub(super) id: EntryId,
+    pub(super) room: usize,
+    pub(super) is_cancelled: bool,
+}
+
 pub(super) struct Device {
     pub(super) person: Person,
     connection: Option<Connection>,
     pub(super) places: [Place; ROOMS],
     drafts: Vec<Draft>,
-    /// Receipts and other frames without an answer.
+    /// Other frames without an answer.
     unanswered: Vec<EntryId>,
+    pub(super) scheduled: Vec<Scheduled>,
 }
 
 impl Draft {
@@ -51,8 +73,8 @@ impl Draft {
 
 impl Device {
     pub(super) fn new(person: Person) -> Self {
-        let places = Default::default();
-        Self { person, connection: None, places, drafts: Vec::new(), unanswered: Vec::new() }
+        let (places, drafts) = (Default::default(), Vec::new());
+        Self { person, connection: None, places, drafts, unanswered: Vec::new(), scheduled: Vec::new() }
     }
 
     pub(super) async fn apply(&mut self, op: Op, world: &World) {
@@ -82,17 +104,18 @@ impl Device {
                 let seq = self.places[room].position.saturating_sub(less);
                 if by_rest { self.mark_read(world, room, seq).await } else { self.say_read(world, room, seq).await }
             }
-            Op::Add { room, user } => {
-                self.person.api.add_member(world.rooms[room], world.user(user), None).await.unwrap();
-            }
-            Op::Remove { room, user } => {
-                let removed = self.person.api.remove_member(world.rooms[room], world.user(user)).await;
-                is_done_or_refused(removed);
-            }
-            Op::Leave { room } => {
-                assert_ne!(world.user(owner_of(room)), self.person.user_id, "an owner stays");
-                is_done_or_refused(self.person.api.remove_member(world.rooms[room], self.person.user_id).await);
-            }
+            Op::Schedule { room, wait_ms } => self.schedule(world, room, wait_ms).await,
+            Op::Cancel => self.cancel().await,
+            Op::Touch { room, touch, back, by_rest } => self.touch(world, room, touch, back, by_rest).await,
+            Op::Join { by_rest } => self.come_or_go(world, PUBLIC, true, by_rest).await,
+            Op::Leave { room, by_rest } => self.come_or_go(world, room, false, by_rest).await,
+            Op::Add { .. }
+            | Op::Remove { .. }
+            | Op::Give { .. }
+            | Op::Ban { .. }
+            | Op::Unban { .. }
+            | Op::Invite { .. }
+            | Op::JoinBy { .. } => self.look_after(op, world).await,
             Op::Take => tokio::task::yield_now().await,
         }
     }
@@ -157,23 +180,26 @@ impl Device {
     }
 
     /// Sends, and looks at once: who has sent has read up to there.
-    async fn send_by_rest(&self, world: &World, draft: Draft) {
+    async fn send_by_rest(&mut self, world: &World, draft: Draft) {
         let sent = self.person.api.send_message(world.rooms[draft.room], &draft.message()).await;
-        if let Some(entry) = is_done_or_refused(sent).filter(|_| !draft.is_control) {
+        let sent = done_or_refused(sent, &[Code::NotFound, Code::Forbidden]);
+        if let Some(entry) = sent.filter(|_| !draft.is_control) {
+            self.places[draft.room].know(entry.id, true);
             self.has_read(world, draft.room, entry.seq).await;
         }
     }
 
     async fn mark_read(&mut self, world: &World, room: usize, seq: u64) {
         let read = MarkRead { conversation_id: world.rooms[room], seq: Some(seq), message_ids: None };
-        if is_done_or_refused(self.person.api.mark_read(&read).await).is_some() {
+        if done_or_refused(self.person.api.mark_read(&read).await, &[Code::NotFound]).is_some() {
             self.places[room].read = seq.max(self.places[room].read);
             self.has_read(world, room, seq).await;
         }
     }
 
     async fn has_read(&self, world: &World, room: usize, seq: u64) {
-        if let Some(found) = is_done_or_refused(self.person.api.conversation(world.rooms[room]).await) {
+        let found = self.person.api.conversation(world.rooms[room]).await;
+        if let Some(found) = done_or_refused(found, &[Code::NotFound]) {
             assert!(found.read_seq >= seq, "room {room}: {} after {seq}", found.read_seq);
         }
     }
@@ -195,7 +221,7 @@ impl Device {
         }
     }
 
-    async fn say(&mut self, id: EntryId, frame: String) -> bool {
+    pub(super) async fn say(&mut self, id: EntryId, frame: String) -> bool {
         let Some(connection) = &self.connection else { return false };
         connection.handle().tell(frame).await.unwrap();
         self.unanswered.push(id);
@@ -222,23 +248,34 @@ impl Device {
         let room_of = |id| world.rooms.iter().position(|room| *room == id).unwrap();
         match body {
             Body::Entry(entry) => {
+                let is_own = entry.sender_id == self.person.user_id;
                 let place = &mut self.places[room_of(entry.conversation_id)];
                 place.hold(entry.seq, entry.id);
                 place.position = entry.seq.max(place.position);
+                if entry.kind == EntryKind::Message && entry.message_type != Some(MessageType::Control) {
+                    place.know(entry.id, is_own);
+                }
             }
             Body::Ack(Some(stored)) => {
                 let (id, room) = (id.unwrap(), room_of(stored.conversation_id));
                 let place = &mut self.places[room];
+                let Some(at) = self.drafts.iter().position(|draft| draft.id == id) else {
+                    place.acked.push((stored.seq, id));
+                    self.unanswered.retain(|one| *one != id);
+                    return;
+                };
                 place.hold(stored.seq, id);
                 // Apart from its place there may be others before it.
                 if stored.seq == place.position + 1 {
                     place.position = stored.seq;
                 }
-                self.drafts.retain(|draft| draft.id != id);
+                if !self.drafts.remove(at).is_control {
+                    place.know(id, true);
+                }
             }
             Body::Ack(None) => self.unanswered.retain(|one| Some(*one) != id),
             Body::Error(refusal) => {
-                assert!(refusal.is(Code::NotFound), "{refusal}");
+                assert!(REFUSALS.iter().any(|code| refusal.is(*code)), "{refusal}");
                 self.unanswered.retain(|one| Some(*one) != id);
                 self.drafts.retain(|draft| Some(draft.id) != id);
             }
@@ -252,13 +289,26 @@ impl Place {
         let known = *self.held.entry(seq).or_insert(id);
         assert_eq!(known, id, "two entries with seq {seq}");
     }
+
+    fn know(&mut self, id: EntryId, is_own: bool) {
+        if !self.messages.contains(&id) {
+            self.messages.push(id);
+            self.own.extend(is_own.then_some(id));
+        }
+    }
+
+    /// What it has got, with the entries in whose place an answer stood.
+    pub(super) fn has(&self, log: &[Entry]) -> BTreeMap<u64, EntryId> {
+        let is_logged = |(seq, id): &&(u64, EntryId)| log.iter().any(|entry| (entry.seq, entry.id) == (*seq, *id));
+        self.held.iter().map(|(seq, id)| (*seq, *id)).chain(self.acked.iter().filter(is_logged).copied()).collect()
+    }
 }
 
-/// None where the caller is no member at the moment.
-fn is_done_or_refused<T>(result: Result<T, entrenous_client::ApiError>) -> Option<T> {
+/// None where it was refused for one of these reasons.
+pub(super) fn done_or_refused<T>(result: Result<T, ApiError>, refusals: &[Code]) -> Option<T> {
     match result {
         Ok(done) => Some(done),
-        Err(error) if error.is(Code::NotFound) => None,
+        Err(error) if refusals.iter().any(|code| error.is(*code)) => None,
         Err(error) => panic!("{error}"),
     }
 }

@@ -6,14 +6,16 @@ use entrenous_protocol::{
     entry::{MemberChange, Role},
     live::{LiveKind, UserNotice},
     rest::{CreateConversation, Page, PublicChannel},
-    rpc::store::{Join, JoinBy, JoinRequest, ListChannels, ListChannelsRequest, RemoveMember, RemoveMemberRequest},
+    rpc::store::{
+        FrameOrigin, Join, JoinBy, JoinRequest, ListChannels, ListChannelsRequest, RemoveMember, RemoveMemberRequest,
+    },
 };
 use serde_json::json;
 
 use super::{code, frame_of};
 use crate::{
     channels::{heard, members_read, membership},
-    fixture::{Fixture, channel_of, connect, group_of, into, member_content, payload, sealed, user},
+    fixture::{Fixture, channel_of, connect, device, group_of, into, member_content, payload, sealed, user},
 };
 
 impl Fixture {
@@ -29,7 +31,7 @@ impl Fixture {
         page.items.into_iter().map(|channel| channel.title.unwrap_or_default()).collect()
     }
 
-    async fn public_channel(&self, caller: u128, title: &str, description: &str) -> ConversationId {
+    pub(super) async fn public_channel(&self, caller: u128, title: &str, description: &str) -> ConversationId {
         let channel = CreateConversation {
             title: Some(title.to_owned()),
             description: Some(description.to_owned()),
@@ -154,6 +156,8 @@ async fn frames_give_their_ids_to_the_entries() {
     assert_eq!(leave(leaves).await.unwrap(), left);
     assert_eq!(leave(frame_of(2, IdGenerator.next())).await.unwrap(), left, "left already");
     assert_eq!(code(fixture.get(2, group).await), Code::NotFound);
+    let elsewhere = FrameOrigin { device_id: device(7), ..joins };
+    assert_eq!(code(join(elsewhere).await), Code::IdConflict, "the same id from another device");
     let told = heard(&mut live, group, 2).await;
     let places: Vec<_> = told.iter().map(|one| (one.preamble.kind, one.preamble.seq, one.preamble.origin)).collect();
     assert_eq!(places, [(LiveKind::Entry, 3, 7), (LiveKind::Entry, 4, 7)]);

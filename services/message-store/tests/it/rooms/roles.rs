@@ -7,14 +7,16 @@ use entrenous_protocol::{
         Role::{self, Member, Moderator, Owner, Reader},
     },
     live::{FLAG_MEMBER, LiveKind},
+    rest::{CreateConversation, NewInvite},
     rpc::store::{SetRole, SetRoleRequest},
 };
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::code;
 use crate::{
     channels::{channel, heard},
-    fixture::{ANSWER_MAX, Fixture, into, member_content, payload, refused, sealed, user},
+    fixture::{ANSWER_MAX, Fixture, group_of, into, member_content, payload, refused, sealed, user},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,6 +86,44 @@ async fn nobody_comes_back_to_an_old_role() {
         assert_eq!(fixture.get(2, room).await.unwrap().role, Member);
         assert_eq!(code(fixture.add(2, room, 3, None).await), Code::Forbidden);
     }
+    replica.stop().await;
+}
+
+/// Who was muted does not come out of it by leaving; whoever looks after the members decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_muted_comes_back_muted() {
+    let (fixture, replica) = Fixture::start().await;
+    let group = fixture.create(user(1), CreateConversation { is_public: true, ..group_of(&[]) }).await.unwrap().id;
+    let channel = fixture.public_channel(1, "news", "").await;
+    fixture.update(1, channel, json!({"posting": "everyone"})).await.unwrap();
+    for room in [group, channel] {
+        let token = fixture.invite(1, room, NewInvite::default()).await.unwrap().token.unwrap();
+        let role = async || fixture.get(2, room).await.unwrap().role;
+        let leave = async || fixture.remove(2, room, 2).await.unwrap();
+        fixture.join(2, room).await.unwrap();
+        assert_eq!(role().await, Member);
+        fixture.give(1, room, 2, Reader).await.unwrap();
+        leave().await;
+        fixture.join(2, room).await.unwrap();
+        assert_eq!(role().await, Reader, "by oneself");
+        assert_eq!(refused(&fixture.append_one(into(room, 2, sealed("a"))).await), Code::Forbidden);
+        leave().await;
+        fixture.join_by(2, &token).await.unwrap();
+        assert_eq!(role().await, Reader, "by an invite");
+        fixture.ban(1, room, 2).await.unwrap();
+        fixture.unban(1, room, 2).await.unwrap();
+        fixture.join(2, room).await.unwrap();
+        assert_eq!(role().await, Reader, "after a ban");
+        leave().await;
+        assert_eq!(fixture.add(1, room, 2, None).await.unwrap().role, Member, "as a moderator says");
+        fixture.give(1, room, 2, Moderator).await.unwrap();
+        leave().await;
+        fixture.join(2, room).await.unwrap();
+        assert_eq!(role().await, Member, "never more");
+    }
+    let told: Vec<_> = fixture.said(group).await.into_iter().map(|(_, content)| content).collect();
+    let roles = told.iter().filter(|content| content["change"] == "joined").map(|content| content["role"].as_str());
+    assert_eq!(roles.collect::<Option<Vec<_>>>().unwrap(), ["member", "reader", "reader", "reader", "member"]);
     replica.stop().await;
 }
 
