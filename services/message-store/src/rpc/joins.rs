@@ -67,13 +67,13 @@ async fn join_locked(
 ) -> Result<Change<MembershipChanged>, RequestError> {
     let Joining { caller, conversation_id, ref token_digest, ref frame } = *joining;
     let standing = lock(connection, conversation_id, caller, caller, deadline).await?;
-    if let (Some(_), Some((at, seq))) = (standing.caller_role()?, standing.target_joined()) {
-        let entry = has_entry(&standing)?.then(|| membership_entry(at, seq));
-        return Ok(Change::None(MembershipChanged { conversation_id, entry }));
-    }
     let known = Known::read(connection, conversation_id, caller, frame.as_ref()).await?;
     if let Known::Repeat(entry) = known {
         return Ok(Change::None(MembershipChanged { conversation_id, entry: Some(entry) }));
+    }
+    if let (Some(_), Some((at, seq))) = (standing.caller_role()?, standing.target_joined()) {
+        let entry = has_entry(&standing)?.then(|| membership_entry(at, seq));
+        return Ok(Change::None(MembershipChanged { conversation_id, entry }));
     }
     let is_let_in = match token_digest {
         Some(digest) => invites::is_live(connection, digest).await?,

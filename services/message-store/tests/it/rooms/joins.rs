@@ -166,6 +166,7 @@ async fn frames_give_their_ids_to_the_entries() {
     assert_eq!((entry.id, entry.sender_device_id), (joins.entry_id, Some(joins.device_id)));
     let back = join(frame_of(2, IdGenerator.next())).await.unwrap();
     assert_eq!(back.entry.unwrap().seq, 5);
+    assert_eq!(join(joins).await.unwrap(), joined, "the first one's answer, whatever happened since");
     replica.stop().await;
 }
 
