@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use crate::{Claims, TokenError};
 
-/// Tokens remembered: about 350 bytes each. Above, all are forgotten and checked anew.
+/// Tokens remembered: some hundreds of bytes each, so about 10 MiB. Above, all are forgotten and checked anew.
 const TOKENS_MAX: usize = 32_768;
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
